@@ -1,1 +1,1 @@
-"""The computation without Slicer: NumPy, PyTorch, SimpleITK and safetensors only. Nothing here imports slicer, vtk or qt."""
+"""The computation: NumPy, PyTorch, SimpleITK and safetensors only. Nothing here imports slicer, vtk or qt."""

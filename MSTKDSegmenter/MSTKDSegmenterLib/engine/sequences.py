@@ -1,11 +1,25 @@
-"""The four MRI sequences, their 15 subsets, and which sequence a name or a set of DICOM tags stands for."""
+"""The four MRI sequences, their 15 subsets, and (from ``names`` and ``dicom_tags``) the recognition of a sequence."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import combinations
+
+from .dicom_tags import recognise_dicom
+from .names import Recognition, recognise_name
+
+__all__ = [
+    "SEQUENCES",
+    "SUBSETS",
+    "Recognition",
+    "in_channel_order",
+    "parse_subset",
+    "presence",
+    "recognise_dicom",
+    "recognise_name",
+    "subset_name",
+]
 
 SEQUENCES: tuple[str, ...] = ("FLAIR", "T1", "T1ce", "T2")
 """Channel order of every multi-channel array, of the network's input and of a subset's name."""
@@ -56,11 +70,3 @@ def presence(sequences: Iterable[str]) -> tuple[bool, bool, bool, bool]:
     given = in_channel_order(sequences)
     flair, t1, t1ce, t2 = (sequence in given for sequence in SEQUENCES)
     return flair, t1, t1ce, t2
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """Which sequence something was taken for (``None``: none of the four, or undecided) and why."""
-
-    sequence: str | None
-    reason: str

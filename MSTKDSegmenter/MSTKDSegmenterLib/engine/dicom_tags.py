@@ -1,0 +1,159 @@
+"""Which sequence a DICOM series is, from its header: what it is called, how it was acquired, which agent was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .names import NameFacts, Recognition, read_name
+
+DICOM_TAGS: dict[str, str] = {
+    "ImageType": "0008,0008",
+    "Modality": "0008,0060",
+    "SeriesDescription": "0008,103e",
+    "ContrastBolusAgent": "0018,0010",
+    "ScanningSequence": "0018,0020",
+    "SequenceVariant": "0018,0021",
+    "MRAcquisitionType": "0018,0023",
+    "AngioFlag": "0018,0025",
+    "RepetitionTime": "0018,0080",
+    "EchoTime": "0018,0081",
+    "InversionTime": "0018,0082",
+    "ProtocolName": "0018,1030",
+    "ContrastBolusIngredient": "0018,1048",
+}
+"""The tags that ``recognise_dicom`` reads; whoever collects tags collects these."""
+
+_NOT_A_SOURCE_IMAGE = {
+    "LOCALIZER": "a localiser",
+    "PROJECTION IMAGE": "a projection",
+    "MIP": "a projection",
+    "MNIP": "a projection",
+    "MINIP": "a projection",
+    "SUBTRACTION": "a subtraction",
+    "SUB": "a subtraction",
+    "ADC": "a diffusion map",
+    "EADC": "a diffusion map",
+    "FA": "a diffusion map",
+    "TRACEW": "a diffusion image",
+    "DIFFUSION": "a diffusion image",
+    "PERFUSION": "a perfusion image",
+    "ASL": "a perfusion image",
+    "T1 MAP": "a quantitative map",
+    "T2 MAP": "a quantitative map",
+    "PHASE MAP": "a phase image",
+    "CSA REPORT": "a report",
+    "SCREEN SAVE": "a screen shot",
+}
+_NO_AGENT = {"", "no", "none", "n", "0", "nil", "without", "no contrast", "without contrast", "not given", "na", "n/a"}
+
+
+def recognise_dicom(tags: Mapping[str, str]) -> Recognition:
+    """The sequence that a series header describes.
+
+    Args:
+        tags: values by tag, ``"0008,103e"`` or ``"0008|103e"`` in any case, see ``DICOM_TAGS``; absent ones are fine.
+
+    The series description decides, or else the protocol name, or else the timing. The timing also has a veto: a
+    "T2" that was acquired like a T1 is undecided. T1 with contrast agent is T1ce, whether the description or the
+    contrast tag says so; if one says with and the other without, it is undecided.
+    """
+    values = _by_keyword(tags)
+    modality = values["Modality"].upper()
+    if modality not in ("", "MR"):
+        return Recognition(None, f"modality {modality}, not MR", excluded=True)
+    image_type = [part.strip().upper() for part in values["ImageType"].split("\\")]
+    for part in image_type:
+        if part in _NOT_A_SOURCE_IMAGE:
+            return Recognition(None, f"image type says {_NOT_A_SOURCE_IMAGE[part]}", excluded=True)
+    if "P" in image_type[2:]:
+        return Recognition(None, "image type says a phase image", excluded=True)
+
+    description, protocol = read_name(values["SeriesDescription"]), read_name(values["ProtocolName"])
+    timing, numbers = _timing(values)
+    named, where = _named(values, description, protocol)
+    if named.excluded:
+        return Recognition(None, f"{where}: {named.reason}", excluded=True)
+    if named.weighting is None:
+        if timing is None:
+            return Recognition(None, f"{where}: {named.reason}; the timing ({numbers}) does not decide it")
+        if timing not in ("FLAIR", "T1", "T2"):
+            return Recognition(None, f"{timing} ({numbers}); {where}: {named.reason}", excluded=True)
+        weighting, reason = timing, f"timing ({numbers}), as {where} does not say it"
+    else:
+        if timing is not None and not _agree(named.weighting, timing):
+            return Recognition(None, f"{where} says {named.weighting}, the timing ({numbers}) says {timing}: undecided")
+        weighting, reason = named.weighting, f"{where}, {named.reason}"
+    if weighting != "T1":
+        return Recognition(weighting, reason)
+    return _with_agent(values, description, protocol, reason)
+
+
+def _named(values: Mapping[str, str], description: NameFacts, protocol: NameFacts) -> tuple[NameFacts, str]:
+    """The name to go by, and where it stands."""
+    if description.weighting or description.excluded or not (protocol.weighting or protocol.excluded):
+        said = values["SeriesDescription"]
+        return description, f"series description '{said}'" if said else "an empty series description"
+    return protocol, f"protocol name '{values['ProtocolName']}'"
+
+
+def _with_agent(values: Mapping[str, str], description: NameFacts, protocol: NameFacts, reason: str) -> Recognition:
+    agents = (values["ContrastBolusAgent"], values["ContrastBolusIngredient"])
+    agent = next((agent for agent in agents if agent.lower() not in _NO_AGENT), None)
+    if description.contrast is not None:
+        if agent and not description.contrast:
+            said = f"series description '{values['SeriesDescription']}' says without"
+            return Recognition(None, f"T1, but {said}, the contrast tag says '{agent}': undecided")
+        return Recognition("T1ce" if description.contrast else "T1", reason)
+    if agent:
+        return Recognition("T1ce", f"{reason}; contrast tag '{agent}'")
+    if protocol.weighting == "T1" and protocol.contrast:
+        return Recognition("T1ce", f"{reason}; protocol name '{values['ProtocolName']}' says with contrast agent")
+    return Recognition("T1", reason)
+
+
+def _agree(named: str, timing: str) -> bool:
+    # A FLAIR whose header lost the inversion time looks like a T2; a T2 with the inversion of a FLAIR is one.
+    return named == timing or (named == "FLAIR" and timing == "T2")
+
+
+def _timing(values: Mapping[str, str]) -> tuple[str | None, str]:
+    """The weighting that TE, TR and TI (ms) stand for at 1.5 to 3 T, or what else it must be, or None; and the numbers.
+
+    The limits leave gaps on purpose: a series in a gap is decided by its name or not at all.
+    """
+    te, tr, ti = (_number(values[tag]) for tag in ("EchoTime", "RepetitionTime", "InversionTime"))
+    scanning = {part.strip().upper() for part in values["ScanningSequence"].replace(",", "\\").split("\\")} - {""}
+    variant = {part.strip().upper() for part in values["SequenceVariant"].replace(",", "\\").split("\\")}
+    known = [f"{label} {value:g}" for label, value in (("TE", te), ("TR", tr), ("TI", ti)) if value]
+    numbers = ", ".join([*known, *sorted(scanning)]) or "absent"
+    if te is None or tr is None:
+        return None, numbers
+    if values["AngioFlag"].upper() == "Y":
+        return "angiography", numbers
+    if "EP" in scanning:
+        return "echo-planar, as diffusion or perfusion are", numbers
+    gradient_echo = "GR" in scanning and "SE" not in scanning
+    if gradient_echo:
+        prepared = "MP" in variant or "IR" in scanning or bool(ti)
+        if te < 10 and (prepared or (values["MRAcquisitionType"].upper() == "3D" and 5 <= tr < 15)):
+            return "T1", numbers
+        return ("gradient echo with long TE, as T2* is" if te >= 14 else None), numbers
+    if ti and ti >= 1500 and tr >= 4000 and te >= 60:
+        return "FLAIR", numbers
+    if te <= 35 and (tr <= 1000 or (ti and 500 <= ti <= 1300 and tr <= 3500)):
+        return "T1", numbers
+    if te >= 60 and tr >= 2000 and not ti and "IR" not in scanning:
+        return "T2", numbers
+    return None, numbers
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.split("\\")[0])
+    except ValueError:
+        return None
+
+
+def _by_keyword(tags: Mapping[str, str]) -> dict[str, str]:
+    given = {key.lower().replace("|", ","): str(value).strip(" \0") for key, value in tags.items()}
+    return {keyword: given.get(tag, "") for keyword, tag in DICOM_TAGS.items()}
