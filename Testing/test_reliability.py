@@ -1,0 +1,74 @@
+"""What a subset is good for, volumes, and what is said about results that should not be believed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from MSTKDSegmenterLib.engine.geometry import Grid
+from MSTKDSegmenterLib.engine.reliability import expectations, findings, most_helpful, volumes
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+GRID = Grid((10, 10, 10), (1.0, 2.0, 5.0), (0.0, 0.0, 0.0), IDENTITY)
+TABLE = {
+    "T2": {"WT": 0.8, "TC": 0.6, "ET": 0.2},
+    "FLAIR+T2": {"WT": 0.85, "TC": 0.6, "ET": 0.2},
+    "T1ce+T2": {"WT": 0.8, "TC": 0.8, "ET": 0.7},
+    "T1+T2": {"WT": 0.7, "TC": 0.6, "ET": 0.2},
+}
+
+
+def box(side: int, start: int = 2) -> dict[str, np.ndarray]:
+    mask = np.zeros((10, 10, 10), dtype=bool)
+    mask[start : start + side, start : start + side, start : start + side] = True
+    return {"WT": mask, "TC": mask & False, "ET": mask & False}
+
+
+def test_grades_follow_the_measured_dice() -> None:
+    grades = {region: expected.grade for region, expected in expectations(TABLE, ["T2"]).items()}
+    assert grades == {"WT": "good", "TC": "fair", "ET": "not reliable"}
+
+
+def test_a_subset_without_measurement_has_no_expectation_and_that_is_said() -> None:
+    assert expectations(TABLE, ["T1"]) == {}
+    assert any("no measured quality for T1" in line for line in findings(box(3), GRID, ["T1"], TABLE, 10.0))
+
+
+def test_the_most_helpful_sequence_is_the_one_with_the_largest_gain() -> None:
+    best = most_helpful(TABLE, ["T2"])
+    assert best is not None
+    assert best[0] == "T1ce"
+    assert best[1] == pytest.approx((0.8 + 0.8 + 0.7) / 3 - (0.8 + 0.6 + 0.2) / 3)
+
+
+def test_nothing_is_most_helpful_when_all_four_are_there() -> None:
+    assert most_helpful(TABLE, ["FLAIR", "T1", "T1ce", "T2"]) is None
+
+
+def test_volumes_count_voxels_of_ten_cubic_millimetres() -> None:
+    assert volumes(box(3), GRID) == {"WT": pytest.approx(27 * 10 / 1000), "TC": 0.0, "ET": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("masks", "brain_ml", "words"),
+    [
+        (box(0), 10.0, "Empty result"),
+        (box(2), 10.0, "may be noise"),
+        (box(7), 4.0, "Implausible: whole tumour fills 86 %"),
+        (box(3, start=0), 10.0, "border of the image"),
+        (box(3, start=7), 10.0, "border of the image"),
+    ],
+)
+def test_results_that_deserve_a_second_look_are_named(masks: dict, brain_ml: float, words: str) -> None:
+    assert any(words in line for line in findings(masks, GRID, ["T2"], TABLE, brain_ml))
+
+
+def test_enhancement_without_contrast_agent_is_flagged_and_with_it_is_not() -> None:
+    masks = box(4)
+    masks["ET"] = masks["WT"]
+    assert any("without T1ce" in line for line in findings(masks, GRID, ["T2"], TABLE, 10.0))
+    assert not any("without T1ce" in line for line in findings(masks, GRID, ["T1ce", "T2"], TABLE, 10.0))
+
+
+def test_an_ordinary_result_with_a_good_subset_has_nothing_to_say() -> None:
+    good = {"T2": {"WT": 0.9, "TC": 0.9, "ET": 0.9}}
+    assert findings(box(5), GRID, ["T2"], good, 10.0) == []
