@@ -1,8 +1,9 @@
 """The MST-KDNet family: one definition for teacher and student, for training and for use.
 
-A residual U-Net with GroupNorm (16-32-64-128 channels at full, 1/2, 1/4 and 1/8 resolution), a transformer branch at the
-1/8 bottleneck, and a bottleneck that is split into a *style* feature (encoder stages and transformer) and a *content*
-feature (deep blocks), joined again before the decoder. Shapes and parameter counts follow arXiv:2507.22626 and its code.
+A residual U-Net with GroupNorm (16-32-64-128 channels at full, 1/2, 1/4 and 1/8 resolution), a transformer branch at
+the 1/8 bottleneck, and a bottleneck that is split into a *style* feature (encoder stages and transformer) and a
+*content* feature (deep blocks), joined again before the decoder. Shapes and parameter counts follow arXiv:2507.22626
+and its code.
 """
 
 from __future__ import annotations
@@ -141,11 +142,13 @@ class MSTKDNet(nn.Module):
     def _check(self, x: Tensor, present: Tensor | None) -> None:
         if x.ndim != 5 or x.shape[1] != self.config.sequences or any(side % self.multiple for side in x.shape[2:]):
             raise ValueError(
-                f"input of shape {tuple(x.shape)}: expected (batch, {self.config.sequences}, z, y, x) with sides that are "
-                f"multiples of {self.multiple}; pad or choose another working grid"
+                f"input of shape {tuple(x.shape)}: expected (batch, {self.config.sequences}, z, y, x) with sides that "
+                f"are multiples of {self.multiple}; pad or choose another working grid"
             )
         if self.presence is not None and present is None:
-            raise ValueError("this network needs `present`, a (batch, sequences) tensor of 0 and 1 for absent and given")
+            raise ValueError(
+                "this network needs `present`, a (batch, sequences) tensor of 0 and 1 for absent and given"
+            )
 
     def forward(self, x: Tensor, present: Tensor | None = None, taps: Taps | None = None) -> Tensor:
         self._check(x, present)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 CLASSES = ("NCR", "ED", "ET", "background")
-"""Network output channels: necrotic / non-enhancing core, oedema (infiltrated tissue), enhancing tumour, everything else."""
+"""Network output channels: necrotic or non-enhancing core, oedema or infiltrated tissue, enhancing tumour, the rest."""
 
 REGIONS: dict[str, tuple[str, ...]] = {"WT": ("NCR", "ED", "ET"), "TC": ("NCR", "ET"), "ET": ("ET",)}
 """Region -> the classes it is the union of, from the largest region to the smallest."""

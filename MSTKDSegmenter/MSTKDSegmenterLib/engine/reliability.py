@@ -79,8 +79,8 @@ def findings(
     found: list[str] = []
     if not masks["WT"].any():
         found.append(
-            "Empty result: no voxel reached the threshold for whole tumour. Either there is no tumour or it was missed; "
-            "look at the images."
+            "Empty result: no voxel reached the threshold for whole tumour. Either there is no tumour or it was missed: look "
+            "at the images."
         )
     elif size["WT"] < SMALLEST_ML:
         found.append(f"Whole tumour has only {size['WT']:.2f} ml: this may be noise rather than tumour.")
@@ -92,7 +92,9 @@ def findings(
     if _touches_border(masks["WT"]):
         found.append("The tumour reaches the border of the image: its volume is a lower bound.")
     if masks["ET"].any() and "T1ce" not in given:
-        found.append("Enhancing tumour was marked without T1ce: enhancement cannot be seen, only guessed from the rest.")
+        found.append(
+            "Enhancing tumour was marked without T1ce: enhancement cannot be seen, only guessed from the rest."
+        )
     expected = expectations(table, given)
     if not expected:
         found.append(f"The model has no measured quality for {subset_name(given)}: judge every region by eye.")

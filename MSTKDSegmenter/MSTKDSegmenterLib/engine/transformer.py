@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """Arguments of a branch. `decoder` is "unetr" (the paper's pyramid of deconvolutions) or "token" (back in one step)."""
+    """Arguments of a branch; `decoder` is "unetr" (the paper's pyramid of deconvolutions) or "token" (one step)."""
 
     decoder: str
     patch: int
@@ -24,7 +24,9 @@ class TransformerConfig:
     depth: int
     heads: int
     mlp: int
-    grid: tuple[int, int, int]  # token grid (z, y, x) that the position embedding is defined on; other grids interpolate
+    grid: tuple[
+        int, int, int
+    ]  # token grid (z, y, x) that the position embedding is defined on; other grids interpolate
     dropout: float = 0.1
 
 
@@ -53,7 +55,11 @@ class SelfAttention(nn.Module):
         return tokens.view(batch, count, self.heads, width // self.heads).transpose(1, 2)
 
     def forward(self, tokens: Tensor, maps: list[Tensor] | None) -> Tensor:
-        query, key, value = self._split(self.query(tokens)), self._split(self.key(tokens)), self._split(self.value(tokens))
+        query, key, value = (
+            self._split(self.query(tokens)),
+            self._split(self.key(tokens)),
+            self._split(self.value(tokens)),
+        )
         rate = self.dropout if self.training else 0.0
         if maps is None:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=rate)

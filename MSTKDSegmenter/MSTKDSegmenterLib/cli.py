@@ -1,0 +1,203 @@
+"""The command `mstkd`: segment a study from a shell, or say what model and device are there.
+
+Exit code 0 done, 1 failed, 2 unusable input; the reason is one line on stderr. Nothing heavy is imported before the
+command line has been understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+from .engine.errors import Cancelled, UnusableInput
+from .engine.progress import Event
+from .engine.sequences import SEQUENCES
+
+RESULTS = ("segmentation.seg.nrrd", "labels.nii.gz", "report.json")
+DONE, FAILED, UNUSABLE = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options.run(options)
+    except UnusableInput as error:
+        return _fail(error, UNUSABLE)
+    except (Cancelled, KeyboardInterrupt):
+        return _fail("stopped on request; nothing was written", FAILED)
+    except Exception as error:
+        if options.debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error} (--debug shows where)", FAILED)
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mstkd",
+        description="Brain tumour segmentation from any subset of FLAIR, T1, T1ce and T2. Research use only.",
+    )
+    parser.add_argument("--version", action="version", version=f"mstkd {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    segment = commands.add_parser("segment", help="segment one study", description="Segment one study.")
+    segment.set_defaults(run=_segment)
+    segment.add_argument("folder", nargs="?", type=Path, help="a folder with a whole study, sorted by itself")
+    for sequence in SEQUENCES:
+        option = "--" + sequence.lower()
+        segment.add_argument(
+            option, type=Path, metavar="PATH", help=f"{sequence}: an image file or a DICOM series folder"
+        )
+    segment.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    segment.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
+    segment.add_argument("--force", action="store_true", help="write over results that are already in OUT")
+    segment.add_argument("--quiet", action="store_true", help="no progress on stderr")
+
+    info = commands.add_parser("info", help="say which model, device and versions are in use")
+    info.set_defaults(run=_info)
+    info.add_argument("--json", action="store_true", help="as JSON")
+    for command in (segment, info):
+        command.add_argument("--model", type=Path, metavar="DIR", help="model package (default: the one that ships)")
+        command.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return parser
+
+
+def _segment(options: argparse.Namespace) -> None:
+    _check_output(options.output, options.force)
+    given = {s: getattr(options, s.lower()) for s in SEQUENCES if getattr(options, s.lower()) is not None}
+    if options.folder is not None and given:
+        raise UnusableInput(
+            f"both a study folder ({options.folder}) and {', '.join('--' + s.lower() for s in given)} were given: "
+            "expected one or the other; leave out the folder to name every sequence yourself"
+        )
+    if options.folder is None and not given:
+        raise UnusableInput("no sequence was given: name at least one, such as --flair FILE, or a folder with a study")
+
+    from .engine.package import load
+    from .engine.report import write_report
+    from .engine.segment import segment
+    from .engine.study import study_from_files, study_from_folder
+    from .scene.segmentation import write_segmentation
+
+    package = load(options.model or _shipped())
+    study = study_from_folder(options.folder) if options.folder is not None else study_from_files(given)
+    result = segment(study, package, options.device, None if options.quiet else _show)
+    with _all_or_nothing(options.output) as folder:
+        write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid)
+        _write_labels(result.labels, result.reference_grid, folder / RESULTS[1])
+        write_report(result.report, folder / RESULTS[2])
+    _summarise(result.report, options.output)
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .engine.package import load
+
+    package = load(options.model or _shipped())
+    facts: dict[str, Any] = {
+        "version": __version__,
+        "python": sys.version.split()[0],
+        "model": {
+            "name": package.name,
+            "version": package.version,
+            "sha256": package.sha256,
+            "licence": package.licence,
+        },
+        "folder": str(package.folder),
+        "quality": package.quality.table,
+    }
+    try:
+        import torch
+
+        from .engine.device import choose_device
+
+        device = choose_device("auto")
+        facts["torch"], facts["device"] = torch.__version__, f"{device.name}: {device.reason}"
+    except Exception as error:  # a broken torch is exactly what one wants to read here
+        facts["torch"] = facts["device"] = f"not usable ({error})"
+    if options.json:
+        print(json.dumps(facts, indent=2))
+        return
+    for key in ("version", "python", "torch", "device", "folder"):
+        print(f"{key:8} {facts[key]}")
+    for key, value in facts["model"].items():
+        print(f"model    {key}: {value}")
+    print("\nMean Dice on studies kept out of training:")
+    for subset, row in facts["quality"].items():
+        print(f"  {subset:18}" + "  ".join(f"{region} {value:.2f}" for region, value in row.items()))
+
+
+def _shipped() -> Path:
+    from .engine.package import default_folder
+
+    return default_folder()
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """Refuse before anything is computed, not after."""
+    if output.exists() and not output.is_dir():
+        raise UnusableInput(f"{output} is a file: expected a folder for the results; choose another with -o")
+    there = [name for name in RESULTS if (output / name).exists()]
+    if there and not force:
+        raise UnusableInput(
+            f"{output} already holds {', '.join(there)}: choose another folder, or add --force to replace"
+        )
+    parent = output if output.is_dir() else next(p for p in output.absolute().parents if p.exists())
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UnusableInput(f"{parent} cannot be written to: choose a folder of yours with -o")
+
+
+@contextmanager
+def _all_or_nothing(output: Path) -> Iterator[Path]:
+    """A scratch folder beside the output; its files move over together once all of them are written."""
+    created = not output.exists()
+    output.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    try:
+        yield scratch
+        for name in RESULTS:
+            os.replace(scratch / name, output / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        if created and not any(output.iterdir()):
+            output.rmdir()
+
+
+def _write_labels(labels: Any, grid: Any, path: Path) -> None:
+    import SimpleITK as sitk
+
+    sitk.WriteImage(grid.image(labels), str(path), useCompression=True)
+
+
+def _show(event: Event) -> None:
+    print(f"[{100 * event.fraction:3.0f} %] {event.stage}: {event.message}", file=sys.stderr, flush=True)
+
+
+def _summarise(report: dict[str, Any], output: Path) -> None:
+    print(f"{report['subset']} -> {output}")
+    for region, volume in report["volumes_ml"].items():
+        expected = report["expected"].get(region)
+        quality = f"   expected Dice {expected['dice']:.2f} ({expected['grade']})" if expected else ""
+        print(f"  {region}  {volume:8.2f} ml{quality}")
+    for line in report["findings"]:
+        print(f"  ! {line}")
+
+
+def _fail(reason: object, code: int) -> int:
+    print(f"mstkd: {' '.join(str(reason).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The record of one segmentation, written as report.json: what went in, what was done, what came out, what to check."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .. import __version__
+from .geometry import Grid
+from .harmonise import Harmonised
+from .inference import Prediction
+from .package import ModelPackage
+from .reliability import expectations, findings, volumes
+from .sequences import subset_name
+from .study import Study
+
+FORMAT = 1
+
+
+def build_report(
+    study: Study,
+    package: ModelPackage,
+    harmonised: Harmonised,
+    prediction: Prediction,
+    masks: Mapping[str, np.ndarray],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Everything a reader needs to judge or repeat the run, as plain JSON values. Lengths in mm, LPS; volumes in ml."""
+    import torch  # only to name its version; by now the network has run
+
+    brain_ml = float(np.count_nonzero(harmonised.brain)) * float(np.prod(harmonised.grid.spacing)) / 1000
+    quality = package.quality.table
+    warnings = findings(masks, harmonised.reference_grid, study.subset, quality, brain_ml)
+    return {
+        "format": FORMAT,
+        "subset": subset_name(study.subset),
+        "inputs": {
+            name: {"source": image.source, "recognised_by": image.recognised_by, "grid": Grid.of(image.image).to_dict()}
+            for name, image in study.images.items()
+        },
+        "harmonising": {**harmonised.record, "working_grid": harmonised.grid.to_dict(), "brain_ml": round(brain_ml, 1)},
+        "model": {"name": package.name, "version": package.version, "sha256": package.sha256},
+        "device": asdict(prediction.device),
+        "tile": list(prediction.tile),
+        "expected": {region: asdict(value) for region, value in expectations(quality, study.subset).items()},
+        "volumes_ml": {name: round(value, 3) for name, value in volumes(masks, harmonised.reference_grid).items()},
+        "findings": [*study.notes, *harmonised.findings, *prediction.findings, *warnings],
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "software": {
+            "MSTKDSegmenter": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "SimpleITK": sitk.Version.VersionString(),
+            "numpy": np.__version__,
+        },
+        "intended_use": package.intended_use,
+    }
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write as UTF-8 JSON."""
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,82 @@
+"""The whole path, study in and region masks out: the one function that command, worker and console call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .device import choose_device
+from .geometry import Grid
+from .harmonise import harmonise, to_reference
+from .inference import predict
+from .package import ModelPackage
+from .progress import Job, Progress
+from .regions import exclusive_labels, masks, region_probabilities
+from .report import build_report
+from .study import Study
+
+
+@dataclass
+class Result:
+    """Masks on the native grid of the reference sequence, and the record of how they came about."""
+
+    masks: dict[str, np.ndarray]  # WT, TC, ET -> bool (z, y, x), nested
+    labels: np.ndarray  # uint8 (z, y, x), exclusive: NCR 1, ED 2, ET 3
+    reference_grid: Grid
+    report: dict[str, Any]
+
+
+def segment(
+    study: Study,
+    package: ModelPackage,
+    device: str = "auto",
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Result:
+    """Segment a study of any subset of the four sequences.
+
+    Args:
+        study: from study_from_files, study_from_folder or study_from_images.
+        package: a model package of kind "tumour".
+        device: "auto", "cuda", "mps" or "cpu".
+        progress: called with an Event now and then, from this thread.
+        cancelled: asked often; once it answers True, Cancelled is raised within two seconds.
+
+    Raises:
+        UnusableInput: the study cannot be segmented (no brain, sequences of different bodies, ...).
+        RuntimeError: the device that was asked for does not work.
+        Cancelled: on request.
+    """
+    job = Job(progress, cancelled)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "device"):
+        job.report("device", 0.0, "looking for a device")
+        chosen = choose_device(device)
+        job.report("device", 0.05, f"{chosen.name}: {chosen.reason}")
+    with _timed(seconds, "load model"):
+        job.report("load model", 0.1, f"{package.name} {package.version}")
+        network = package.network()
+    with _timed(seconds, "harmonise"):
+        harmonised = harmonise(study, package.spacing, network.multiple, job.part(0.15, 0.55))
+    with _timed(seconds, "predict"):
+        prediction = predict(network, harmonised.channels, harmonised.present, chosen, job.part(0.55, 0.85))
+    with _timed(seconds, "back to the reference"):
+        job.report("back to the reference", 0.85, f"on the grid of {harmonised.reference}")
+        native = to_reference(region_probabilities(prediction.probabilities), harmonised)
+        regions = masks(native, package.thresholds(study.subset))
+    seconds["total"] = sum(seconds.values())
+    report = build_report(study, package, harmonised, prediction, regions, seconds)
+    job.report("done", 1.0, "segmented")
+    return Result(regions, exclusive_labels(regions), harmonised.reference_grid, report)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - start

@@ -1,0 +1,143 @@
+"""Training samples: whole studies, with lesions of further patients transplanted to where they were, then augmented."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    RandAdjustContrast,
+    RandAffined,
+    RandBiasField,
+    RandFlipd,
+    RandGaussianNoise,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+from MSTKDSegmenterLib.engine.regions import CLASSES
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence
+from scipy.ndimage import distance_transform_edt
+from torch.utils.data import Dataset
+
+from .cache import Sample
+from .config import AugmentConfig
+
+BACKGROUND = CLASSES.index("background")
+
+
+@dataclass
+class Composite:
+    image: np.ndarray  # float32 (4, z, y, x)
+    labels: np.ndarray  # uint8 (z, y, x)
+
+
+def transplant(base: Composite, origin: np.ndarray, donor: Sample, spacing: float, feather: float) -> None:
+    """Blend the donor's brain voxels, with their labels, into the base at the same physical place; in place.
+
+    BraTS studies share one atlas frame, so a lesion patch lands in the anatomy it came from. The seam is feathered over
+    `feather` voxels; labels change owner where the donor's weight passes one half.
+
+    Args:
+        origin: physical point of the base's first voxel (x, y, z; mm).
+        spacing: of both, mm.
+    """
+    offset = np.rint((donor.origin - origin) / spacing).astype(int)[::-1]  # z, y, x
+    shape = np.array(base.labels.shape)
+    low = np.maximum(offset, 0)
+    high = np.minimum(offset + donor.labels.shape, shape)
+    if np.any(high <= low):
+        return
+    there = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    here = tuple(slice(a, b) for a, b in zip(low - offset, high - offset, strict=True))
+    # depth below the patch's own surface, so that the weight falls to zero at its border and at its brain's edge
+    depth = distance_transform_edt(np.pad(donor.brain, 1))[1:-1, 1:-1, 1:-1][here]
+    weight = np.clip((depth - 0.5) / feather, 0, 1).astype(np.float32)
+    image = base.image[(slice(None), *there)]
+    image += weight * (donor.image[(slice(None), *here)].astype(np.float32) - image)
+    labels = base.labels[there]
+    np.copyto(labels, donor.labels[here], where=weight > 0.5)
+
+
+def random_box(study: Sample, shape: tuple[int, ...], rng: np.random.Generator, spacing: float) -> Sample:
+    """A box cut from a random place of a study: a transplant whose seam says nothing about tumour."""
+    low = np.array([rng.integers(0, max(n - m, 0) + 1) for n, m in zip(study.labels.shape, shape, strict=True)])
+    box = tuple(slice(a, a + m) for a, m in zip(low, shape, strict=True))
+    origin = study.origin + low[::-1] * spacing
+    return Sample(study.patient, study.image[(slice(None), *box)], study.brain[box], study.labels[box], origin)
+
+
+class TrainingSet(Dataset):
+    """Item k is a function of (seed, k) alone, so a resumed run sees exactly what an uninterrupted one would.
+
+    An item holds "image" float32 (4, z, y, x), absent sequences zero, "present" float32 (4,) and "labels" int64 (z, y, x).
+    """
+
+    def __init__(
+        self,
+        studies: list[Sample],
+        patches: list[Sample],
+        augment: AugmentConfig,
+        spacing: float,
+        length: int,
+        seed: int,
+    ) -> None:
+        self.studies, self.patches = studies, patches
+        self.augment, self.spacing = augment, spacing
+        self.length, self.seed = length, seed
+        keys = ("image", "labels")
+        self.geometry = Compose(
+            [
+                RandAffined(
+                    keys, prob=1.0, rotate_range=augment.rotation, scale_range=augment.scaling,
+                    translate_range=augment.shift, spatial_size=augment.crop, mode=("bilinear", "nearest"),
+                    padding_mode=("zeros", "zeros"),
+                ),
+                RandFlipd(keys, prob=0.5, spatial_axis=2),
+            ]
+        )  # fmt: skip
+        # Each sequence on its own: scanners do not agree between sequences either.
+        self.intensity = Compose(
+            [
+                RandScaleIntensity(0.25, prob=0.8),
+                RandShiftIntensity(0.3, prob=0.8),
+                RandAdjustContrast(prob=0.25, gamma=(0.7, 1.5)),
+                RandBiasField(degree=2, coeff_range=(0.0, 0.15), prob=0.2),
+                RandGaussianSmooth((0.0, 1.2), (0.0, 0.8), (0.0, 0.8), prob=0.2),
+                RandGaussianNoise(prob=0.3, std=0.15),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        composite = self._compose(rng)
+        self.geometry.set_random_state(int(rng.integers(2**31)))
+        self.intensity.set_random_state(int(rng.integers(2**31)))
+        # labels are shifted by one so that what comes from outside the volume (0) becomes background
+        moved = self.geometry({"image": composite.image, "labels": (composite.labels[None] + 1).astype(np.float32)})
+        labels = moved["labels"][0].as_tensor().long() - 1
+        labels[labels < 0] = BACKGROUND
+        image = moved["image"].as_tensor()
+        brain = image.ne(0).any(dim=0, keepdim=True)
+        present = presence(SUBSETS[rng.integers(len(SUBSETS))])
+        channels = [
+            torch.as_tensor(self.intensity(image[k : k + 1])) * brain if there else torch.zeros_like(image[k : k + 1])
+            for k, there in enumerate(present)
+        ]
+        return {"image": torch.cat(channels).float(), "present": torch.tensor(present).float(), "labels": labels}
+
+    def _compose(self, rng: np.random.Generator) -> Composite:
+        study = self.studies[rng.integers(len(self.studies))]
+        composite = Composite(study.image.astype(np.float32), study.labels.copy())
+        if rng.random() < self.augment.transplant:
+            donor = self.patches[rng.integers(len(self.patches))]
+            if rng.random() < self.augment.healthy_share:
+                other = self.studies[rng.integers(len(self.studies))]
+                donor = random_box(other, donor.labels.shape, rng, self.spacing)
+            transplant(composite, study.origin, donor, self.spacing, self.augment.feather)
+        return composite
