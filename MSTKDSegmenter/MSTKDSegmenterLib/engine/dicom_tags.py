@@ -47,14 +47,15 @@ _NOT_A_SOURCE_IMAGE = {
 _NO_AGENT = {"", "no", "none", "n", "0", "nil", "without", "no contrast", "without contrast", "not given", "na", "n/a"}
 
 
-def recognise_dicom(tags: Mapping[str, str]) -> Recognition:
+def recognise_dicom(tags: Mapping[str, str], folder_name: str = "") -> Recognition:
     """The sequence that a series header describes.
 
     Args:
         tags: values by tag, ``"0008,103e"`` or ``"0008|103e"`` in any case, see ``DICOM_TAGS``; absent ones are fine.
+        folder_name: name of the folder that holds this series and no other, or nothing.
 
-    The series description decides, or else the protocol name, or else the timing. The timing also has a veto: a
-    "T2" that was acquired like a T1 is undecided. T1 with contrast agent is T1ce, whether the description or the
+    The series description decides, or else the protocol name, the folder's name, the timing. The timing also has a
+    veto: a "T2" that was acquired like a T1 is undecided. T1 with contrast agent is T1ce, whether a name or the
     contrast tag says so; if one says with and the other without, it is undecided.
     """
     values = _by_keyword(tags)
@@ -68,47 +69,49 @@ def recognise_dicom(tags: Mapping[str, str]) -> Recognition:
     if "P" in image_type[2:]:
         return Recognition(None, "image type says a phase image", excluded=True)
 
-    description, protocol = read_name(values["SeriesDescription"]), read_name(values["ProtocolName"])
+    named = _names(values, folder_name)
     timing, numbers = _timing(values)
-    named, where = _named(values, description, protocol)
-    if named.excluded:
-        return Recognition(None, f"{where}: {named.reason}", excluded=True)
-    if named.weighting is None:
+    where, facts = next(((where, facts) for where, facts in named if facts.weighting or facts.excluded), named[0])
+    if facts.excluded:
+        return Recognition(None, f"{where}: {facts.reason}", excluded=True)
+    if facts.weighting is None:
         if timing is None:
-            return Recognition(None, f"{where}: {named.reason}; the timing ({numbers}) does not decide it")
+            return Recognition(None, f"{where}: {facts.reason}; the timing ({numbers}) does not decide it")
         if timing not in ("FLAIR", "T1", "T2"):
-            return Recognition(None, f"{timing} ({numbers}); {where}: {named.reason}", excluded=True)
-        weighting, reason = timing, f"timing ({numbers}), as {where} does not say it"
+            return Recognition(None, f"{timing} ({numbers}); {where}: {facts.reason}", excluded=True)
+        weighting, reason = timing, f"timing ({numbers}); {where}: {facts.reason}"
     else:
-        if timing is not None and not _agree(named.weighting, timing):
-            return Recognition(None, f"{where} says {named.weighting}, the timing ({numbers}) says {timing}: undecided")
-        weighting, reason = named.weighting, f"{where}, {named.reason}"
+        if timing is not None and not _agree(facts.weighting, timing):
+            return Recognition(None, f"{where} says {facts.weighting}, the timing ({numbers}) says {timing}: undecided")
+        weighting, reason = facts.weighting, f"{where}, {facts.reason}"
     if weighting != "T1":
         return Recognition(weighting, reason)
-    return _with_agent(values, description, protocol, reason)
+    return _with_agent(values, named, reason)
 
 
-def _named(values: Mapping[str, str], description: NameFacts, protocol: NameFacts) -> tuple[NameFacts, str]:
-    """The name to go by, and where it stands."""
-    if description.weighting or description.excluded or not (protocol.weighting or protocol.excluded):
-        said = values["SeriesDescription"]
-        return description, f"series description '{said}'" if said else "an empty series description"
-    return protocol, f"protocol name '{values['ProtocolName']}'"
+def _names(values: Mapping[str, str], folder_name: str) -> list[tuple[str, NameFacts]]:
+    """What the series is called, the most telling name first: where it stands and what it says."""
+    names = [
+        ("series description", values["SeriesDescription"]),
+        ("protocol name", values["ProtocolName"]),
+        ("folder name", folder_name),
+    ]
+    given = [(f"{where} '{name}'", read_name(name)) for where, name in names if name]
+    return given or [("no series description", read_name(""))]
 
 
-def _with_agent(values: Mapping[str, str], description: NameFacts, protocol: NameFacts, reason: str) -> Recognition:
+def _with_agent(values: Mapping[str, str], named: list[tuple[str, NameFacts]], reason: str) -> Recognition:
+    """T1 or T1ce, by the first name that speaks of contrast agent and by the contrast tags."""
     agents = (values["ContrastBolusAgent"], values["ContrastBolusIngredient"])
     agent = next((agent for agent in agents if agent.lower() not in _NO_AGENT), None)
-    if description.contrast is not None:
-        if agent and not description.contrast:
-            said = f"series description '{values['SeriesDescription']}' says without"
-            return Recognition(None, f"T1, but {said}, the contrast tag says '{agent}': undecided")
-        return Recognition("T1ce" if description.contrast else "T1", reason)
-    if agent:
-        return Recognition("T1ce", f"{reason}; contrast tag '{agent}'")
-    if protocol.weighting == "T1" and protocol.contrast:
-        return Recognition("T1ce", f"{reason}; protocol name '{values['ProtocolName']}' says with contrast agent")
-    return Recognition("T1", reason)
+    said = next(((where, facts.contrast) for where, facts in named if facts.contrast is not None), None)
+    if said is None:
+        return Recognition("T1ce", f"{reason}; contrast tag '{agent}'") if agent else Recognition("T1", reason)
+    where, with_agent = said
+    if agent and not with_agent:
+        return Recognition(None, f"T1, but {where} says without contrast agent, the contrast tag '{agent}': undecided")
+    where = "" if where in reason else f"; {where} says {'with' if with_agent else 'without'} contrast agent"
+    return Recognition("T1ce" if with_agent else "T1", reason + where)
 
 
 def _agree(named: str, timing: str) -> bool:

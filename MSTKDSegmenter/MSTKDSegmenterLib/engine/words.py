@@ -60,8 +60,8 @@ _MASK = re.compile(
 _NEUTRAL = _set(
     "ax axial oax sag sagittal osag cor coronal ocor tra trans transverse transversal obl oblique se tse fse ge ir tir "
     "tfe frfse irfse irprep prep fs fatsat fat sat nofs spir spair dixon water 2d 3d iso isotropic propeller blade "
-    "prop multivane cube space spc vista view brainview mpr ns nd sense clear extrp w wi weighted hr hires highres thin "
-    "brain head skull stripped ss bet mr mri vol volume volumetric long short longtr longte tr repeat rpt rep run "
+    "prop multivane cube space spc vista view brainview mpr ns nd sense clear extrp w wi weighted hr hires highres "
+    "thin brain head skull stripped ss bet mr mri vol volume volumetric long short longtr longte tr repeat rpt rep run "
     "bias corrected bfc n4 norm normalized normalised wip image img with mit nach and und iv i v mt mtc haste straight "
     "accelerated fast grappa grappa2 grappa3 asset arc dl stealth nav neuronav brainlab flowcomp flow comp adni"
 )

@@ -1,0 +1,220 @@
+"""DICOM series: found in a folder, put in order, read as one image on a regular grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import UnusableInput
+
+_SERIES_UID, _INSTANCE_UID = "0020,000e", "0008,0018"
+_POSITION, _ORIENTATION = "0020,0032", "0020,0037"
+_EVEN = 0.05
+"""Relative deviation of a slice distance from the usual one that rounding of positions explains."""
+_MOST_SIDEWAYS_MM = 2.0
+_WIDEST_GAP = 4.0
+"""In slice distances: a wider gap is not interpolated over."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One DICOM file and its header, values by tag ("0008,103e")."""
+
+    path: Path
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Series:
+    """The files of one series UID in one folder, in no particular order."""
+
+    folder: Path
+    slices: tuple[Slice, ...]
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """The header of the first file; what identifies a series is the same in all of them."""
+        return self.slices[0].tags
+
+    @property
+    def images(self) -> int:
+        """How many slices the files hold together; an enhanced MR file holds many."""
+        frames = (_number(slice_.tags.get("0028,0008", "")) for slice_ in self.slices)
+        return sum(int(number) if np.isfinite(number) else 1 for number in frames)
+
+    @property
+    def label(self) -> str:
+        """The series as a person would name it: its folder and its description."""
+        said = self.tags.get("0008,103e", "")
+        return f"{self.folder} ({said})" if said else str(self.folder)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries the DICOM mark; a DICOMDIR does as well but holds no image."""
+    if path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
+    """The series among ``files`` of one folder, ordered by series number, and the DICOM files that cannot be read."""
+    by_uid: dict[str, list[Slice]] = {}
+    unreadable: list[Path] = []
+    for path in files:
+        tags = _tags(path)
+        if tags is None:
+            unreadable.append(path)
+        else:
+            by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(Slice(path, tags))
+    found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
+    return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
+
+
+def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
+    """The series as one image, slices sorted by position, and notes about what was mended.
+
+    Slices at uneven distances are interpolated linearly onto even ones, as ITK would spread them evenly and so move
+    anatomy.
+
+    Raises:
+        UnusableInput: no volume (one slice, several orientations, several images per position), or unreadable.
+    """
+    slices = _one_of_each(series.slices)
+    if len(slices) == 1:
+        return _execute(sitk.ImageFileReader(), [slices[0]], series), []
+    positions = np.array([_vector(slice_.tags.get(_POSITION, ""), 3, series) for slice_ in slices])
+    axes = np.array([_vector(slice_.tags.get(_ORIENTATION, ""), 6, series) for slice_ in slices])
+    if np.abs(axes - axes[0]).max() > 1e-2:
+        msg = f"{series.label}: its slices have different orientations, as a localiser has; give a series of one stack."
+        raise UnusableInput(msg)
+    normal = np.cross(axes[0, :3], axes[0, 3:])
+    along = positions @ normal
+    order = np.argsort(along, kind="stable")
+    along, positions = along[order], positions[order]
+    steps = np.diff(along)
+    if steps.min() < 1e-3:
+        msg = (
+            f"{series.label} holds several images per slice position ({len(slices)} files at "
+            f"{1 + int(np.count_nonzero(steps >= 1e-3))} positions: time points, echoes or phases); expected one. "
+            "Export the one that is meant as a series of its own."
+        )
+        raise UnusableInput(msg)
+    sideways = np.linalg.norm(positions - positions[0] - np.outer(along - along[0], normal), axis=1).max()
+    if sideways > _MOST_SIDEWAYS_MM:
+        msg = f"{series.label}: its slices are shifted sideways by {sideways:.1f} mm; resample it to a straight grid."
+        raise UnusableInput(msg)
+    image = _execute(sitk.ImageSeriesReader(), [slices[index] for index in order], series)
+    step = float(np.median(steps))
+    if np.abs(steps - step).max() <= _EVEN * step:
+        return image, []
+    return _evened(image, along - along[0], step, series)
+
+
+def _evened(image: sitk.Image, depth: np.ndarray, step: float, series: Series) -> tuple[sitk.Image, list[str]]:
+    """The stack with slices at ``depth`` (mm from the first), linearly interpolated to a distance of ``step`` mm."""
+    widest = float(np.diff(depth).max())
+    if widest > _WIDEST_GAP * step:
+        msg = (
+            f"{series.label}: slices are missing, {widest:.1f} mm lie between two neighbours that are usually "
+            f"{step:.1f} mm apart. Export the whole series again."
+        )
+        raise UnusableInput(msg)
+    values = sitk.GetArrayFromImage(image).astype(np.float32)
+    wanted = np.arange(int(np.floor(depth[-1] / step + 1e-3)) + 1) * step
+    upper = np.clip(np.searchsorted(depth, wanted), 1, depth.size - 1)
+    weight = np.clip((wanted - depth[upper - 1]) / (depth[upper] - depth[upper - 1]), 0, 1)[:, None, None]
+    even = sitk.GetImageFromArray(((1 - weight) * values[upper - 1] + weight * values[upper]).astype(np.float32))
+    even.SetOrigin(image.GetOrigin())
+    even.SetDirection(image.GetDirection())
+    even.SetSpacing((*image.GetSpacing()[:2], step))
+    note = (
+        f"{series.label}: slices lie {np.diff(depth).min():.2f} to {widest:.2f} mm apart; slices may be missing. "
+        f"They were interpolated to {step:.2f} mm."
+    )
+    return even, [note]
+
+
+def _execute(
+    reader: sitk.ImageFileReader | sitk.ImageSeriesReader, slices: Sequence[Slice], series: Series
+) -> sitk.Image:
+    if isinstance(reader, sitk.ImageSeriesReader):
+        reader.SetFileNames([str(slice_.path) for slice_ in slices])
+    else:
+        reader.SetFileName(str(slices[0].path))
+    reader.SetImageIO("GDCMImageIO")
+    reader.LoadPrivateTagsOff()
+    try:
+        with without_warnings():
+            return reader.Execute()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        msg = f"{series.label} cannot be read: {reason}. Its files are damaged or differ in size; export it again."
+        raise UnusableInput(msg) from error
+
+
+def _one_of_each(slices: Sequence[Slice]) -> list[Slice]:
+    """Without second copies of the same instance, sorted by file name."""
+    seen: dict[str, Slice] = {}
+    for slice_ in sorted(slices, key=lambda slice_: slice_.path.name):
+        seen.setdefault(slice_.tags.get(_INSTANCE_UID) or str(slice_.path), slice_)
+    return list(seen.values())
+
+
+def _tags(path: Path) -> dict[str, str] | None:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("GDCMImageIO")
+    reader.LoadPrivateTagsOff()
+    try:
+        with without_warnings():
+            reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return {key.lower().replace("|", ","): _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
+
+
+def _text(value: str) -> str:
+    """``value`` without padding; bytes that are no UTF-8, which SimpleITK hands on as surrogates, read as Latin-1."""
+    raw = value.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8").strip(" \0")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").strip(" \0")
+
+
+def _vector(text: str, length: int, series: Series) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split("\\")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != length:
+        msg = f"{series.label}: its slices carry no position in space, so it is no volume; give the original series."
+        raise UnusableInput(msg)
+    return numbers
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("inf")
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """ITK's warnings name no remedy and go to stderr, where one line of ours is expected; we check by ourselves."""
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -1,0 +1,148 @@
+"""What a NIfTI file says about itself, checked before ITK reads it.
+
+ITK fills a truncated file up with zeros, takes a voxel size of zero for 1 mm and, where the two geometries of a
+header disagree about the voxel size, goes by one of them: three wrong images without an error.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import UnusableInput
+
+_CHUNK = 1 << 20
+_SAME_VOXEL_SIZE = 0.02
+"""Relative difference of voxel sizes that rounding explains."""
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """The fields that decide size and geometry; lengths in the file's units, mm as a rule."""
+
+    shape: tuple[int, ...]
+    bits_per_voxel: int
+    data_offset: int
+    voxel_size: tuple[float, float, float]
+    axes: np.ndarray | None
+    """Columns of the sform (3, 3), or None where the header has no sform."""
+
+    @property
+    def expected_bytes(self) -> int:
+        voxels = 1
+        for length in self.shape:
+            voxels *= max(1, length)
+        return self.data_offset + voxels * self.bits_per_voxel // 8
+
+    def shear_degrees(self) -> float:
+        """How far the sform's axes are from right angles."""
+        if self.axes is None:
+            return 0.0
+        lengths = np.linalg.norm(self.axes, axis=0)
+        if not np.all(lengths > 0):
+            return 90.0
+        unit = self.axes / lengths
+        cosines = np.abs(unit.T @ unit - np.eye(3))
+        return float(np.degrees(np.arcsin(min(1.0, float(cosines.max())))))
+
+
+def check_nifti(path: Path) -> NiftiHeader:
+    """The header of a complete NIfTI-1 or NIfTI-2 file with a usable voxel size.
+
+    Raises:
+        UnusableInput: not NIfTI, truncated or damaged, or a voxel size that is zero or contradicts itself.
+    """
+    start, length = _start_and_length(path)
+    header = _parse(start)
+    if header is None:
+        msg = f"{path} is not a NIfTI image: its header is not one. Export the image again, as NIfTI, NRRD or MHA."
+        raise UnusableInput(msg)
+    if length < header.expected_bytes:
+        msg = (
+            f"{path} is truncated: it holds {length} bytes of {header.expected_bytes} that its header announces. "
+            "Copy or export the file again."
+        )
+        raise UnusableInput(msg)
+    if len(header.shape) >= 3:
+        _check_voxel_size(path, header)
+    return header
+
+
+def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
+    size = np.abs(header.voxel_size)
+    if not (np.all(np.isfinite(size)) and np.all(size > 0)):
+        msg = (
+            f"{path}: the voxel size in its header is {_by(header.voxel_size)} mm, expected lengths above zero. "
+            "Export the image again with its voxel size."
+        )
+        raise UnusableInput(msg)
+    if header.axes is None:
+        return
+    lengths = np.linalg.norm(header.axes, axis=0)
+    if np.any(np.abs(lengths - size) > _SAME_VOXEL_SIZE * size):
+        msg = (
+            f"{path}: the header gives two voxel sizes, {_by(size)} mm (pixdim) and {_by(lengths)} mm (sform). "
+            "Export the image again from the program that knows the right one."
+        )
+        raise UnusableInput(msg)
+
+
+def _by(lengths: np.ndarray | tuple[float, ...]) -> str:
+    return " x ".join(f"{length:.4g}" for length in lengths)
+
+
+def _start_and_length(path: Path) -> tuple[bytes, int]:
+    """The first bytes and the length of the (decompressed) file; reading to the end also verifies gzip's checksum."""
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    if not packed:
+        with path.open("rb") as raw:
+            return raw.read(560), path.stat().st_size
+    try:
+        with gzip.open(path) as unpacked:
+            start = unpacked.read(560)
+            length = len(start)
+            while chunk := unpacked.read(_CHUNK):
+                length += len(chunk)
+    except (EOFError, zlib.error, OSError) as error:
+        msg = f"{path} is truncated or damaged: {error}. Copy or export the file again."
+        raise UnusableInput(msg) from error
+    return start, length
+
+
+_PLACES = {
+    348: {"dim": "40 8h", "bits": "72 h", "pixdim": "76 8f", "offset": "108 f", "code": "254 h", "sform": "280 12f"},
+    540: {"dim": "16 8q", "bits": "14 h", "pixdim": "104 8d", "offset": "168 q", "code": "348 i", "sform": "400 12d"},
+}
+"""Position and ``struct`` format of the fields in NIfTI-1 and NIfTI-2, by the length of the header."""
+_MARKS = {348: (344, b"n+1", b"ni1"), 540: (4, b"n+2", b"ni2")}
+
+
+def _parse(start: bytes) -> NiftiHeader | None:
+    for order in "<>":
+        length = struct.unpack_from(order + "i", start)[0] if len(start) >= 4 else 0
+        if length in _PLACES and len(start) >= length:
+            position, *marks = _MARKS[length]
+            return _fields(start, order, _PLACES[length]) if start[position : position + 3] in marks else None
+    return None
+
+
+def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
+    def take(field: str) -> tuple:
+        position, kind = places[field].split()
+        return struct.unpack_from(order + kind, start, int(position))
+
+    dims, sizes = take("dim"), take("pixdim")
+    return NiftiHeader(
+        shape=tuple(dims[1 : 1 + max(0, min(7, dims[0]))]),
+        bits_per_voxel=take("bits")[0],
+        data_offset=int(take("offset")[0]),
+        voxel_size=(float(sizes[1]), float(sizes[2]), float(sizes[3])),
+        axes=np.array(take("sform"), dtype=float).reshape(3, 4)[:, :3] if take("code")[0] > 0 else None,
+    )

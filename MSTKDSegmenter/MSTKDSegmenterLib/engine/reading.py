@@ -1,0 +1,187 @@
+"""Reading one image: a NIfTI, NRRD or MHA file, or a folder with one DICOM series."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Union
+
+import SimpleITK as sitk
+
+from .checking import check_image
+from .dicom_series import Series, find_series, is_dicom, read_series, without_warnings
+from .errors import UnusableInput
+from .nifti_header import check_nifti
+from .words import IMAGE_SUFFIXES
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+FORMATS = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd) or a folder with a DICOM series"
+_READERS = {
+    ".nii.gz": "NiftiImageIO",
+    ".nii": "NiftiImageIO",
+    ".nrrd": "NrrdImageIO",
+    ".nhdr": "NrrdImageIO",
+    ".mha": "MetaImageIO",
+    ".mhd": "MetaImageIO",
+}
+_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+_MOST_SHEAR_DEGREES = 1.0
+"""Taking a sheared grid for a straight one moves the edge of a 200 mm head by at most 2 mm."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An image that was read: float32, 3-D, LPS (mm), checked; what was mended; its DICOM header if it has one."""
+
+    image: sitk.Image
+    notes: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_image(path: PathLike) -> sitk.Image:
+    """The checked 3-D float32 image at ``path``, see ``read``; for callers that pass no notes on.
+
+    Raises:
+        UnusableInput: as ``read``.
+    """
+    return read(path).image
+
+
+def read(path: PathLike) -> Reading:
+    """Read a NIfTI, NRRD or MHA file or a folder with one DICOM series (or with one such file).
+
+    Raises:
+        UnusableInput: nothing there, no image, truncated, or not usable as a head MRI; the text says what to do.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        msg = f"{path} does not exist. Give the path of an image: {FORMATS}."
+        raise UnusableInput(msg)
+    if path.stat().st_size == 0:
+        msg = f"{path} is an empty file of 0 bytes. Copy or export it again."
+        raise UnusableInput(msg)
+    if image_suffix(path):
+        return _read_file(path)
+    if is_dicom(path):
+        series, _ = find_series([path])
+        if series:
+            return _single_file(series[0])
+    msg = f"{path} is not an image in a format that is read here: {FORMATS}."
+    raise UnusableInput(msg)
+
+
+def read_one_series(series: Series) -> Reading:
+    """Read a DICOM series that ``find_series`` found.
+
+    Raises:
+        UnusableInput: as ``read``.
+    """
+    image, notes = read_series(series)
+    checked, more = check_image(image, series.label)
+    return Reading(checked, (*notes, *more), series.tags)
+
+
+def image_suffix(path: Path) -> str:
+    """The file ending if it is one of a format that holds a whole image, else an empty text."""
+    return next((suffix for suffix in IMAGE_SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The non-hidden image files of ``folder``, DICOM aside, sorted by name."""
+    return [path for path in visible_files(folder) if image_suffix(path)]
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """The files of ``folder`` but for hidden ones (``._x`` beside ``x`` is no image), sorted by name."""
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _read_folder(folder: Path) -> Reading:
+    series, _ = find_series([path for path in visible_files(folder) if is_dicom(path)])
+    files = image_files(folder)
+    if len(series) == 1:
+        return read_one_series(series[0])
+    if not series and len(files) == 1:
+        return read(files[0])
+    if series:
+        listed = "; ".join(one.tags.get("0008,103e") or "no description" for one in series[:6])
+        what = f"holds {len(series)} DICOM series ({listed}); expected one. Give a folder with the one that is meant"
+    elif files:
+        what = f"holds no DICOM series but {len(files)} image files; give one of them"
+    else:
+        what = "holds no DICOM series and no image file; give the folder that holds the slices, or an image file"
+    msg = f"The folder {folder} {what}."
+    raise UnusableInput(msg)
+
+
+def _single_file(series: Series) -> Reading:
+    """A DICOM file by itself: fine if it holds a whole volume, as enhanced MR does."""
+    try:
+        return read_one_series(series)
+    except UnusableInput as error:
+        path = series.slices[0].path
+        msg = f"{path} is one DICOM file and no volume by itself; give its folder {path.parent} instead. ({error})"
+        raise UnusableInput(msg) from error
+
+
+def _read_file(path: Path) -> Reading:
+    suffix = image_suffix(path)
+    shear = check_nifti(path).shear_degrees() if suffix in (".nii", ".nii.gz") else 0.0
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(_READERS[suffix])
+    notes: list[str] = []
+    try:
+        with without_warnings():
+            image = _execute(reader, shear, str(path), notes)
+    except RuntimeError as error:
+        raise UnusableInput(_explain(path, str(error), shear)) from error
+    checked, more = check_image(image, str(path))
+    return Reading(checked, (*notes, *more))
+
+
+def _execute(reader: sitk.ImageFileReader, shear: float, name: str, notes: list[str]) -> sitk.Image:
+    try:
+        return reader.Execute()
+    except RuntimeError as error:
+        if "orthonormal" not in str(error) or shear > _MOST_SHEAR_DEGREES:
+            raise
+    with _permissive():
+        image = reader.Execute()
+    notes.append(f"{name}: its axes are {shear:.2f} degrees from right angles; the nearest straight grid was taken.")
+    return image
+
+
+def _explain(path: Path, error: str, shear: float) -> str:
+    if "orthonormal" in error:
+        return (
+            f"{path}: the axes in its header are not at right angles (off by {shear:.1f} degrees), so it has no "
+            "straight grid. Resample it to one (in Slicer: Resample Scalar/Vector/DWI Volume) and give the result."
+        )
+    if "Zero-valued spacing" in error:
+        return f"{path}: the voxel size in its header is zero. Export the image again with its voxel size."
+    reason = error.strip().splitlines()[-1].strip()
+    return (
+        f"{path} cannot be read as {image_suffix(path)}: it is truncated, damaged or not an image ({reason}). "
+        "Copy or export the file again."
+    )
+
+
+@contextmanager
+def _permissive() -> Iterator[None]:
+    """Let ITK take the straight grid nearest to a sheared sform; it offers no other switch than the environment."""
+    before = os.environ.get(_PERMISSIVE)
+    os.environ[_PERMISSIVE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_PERMISSIVE]
+        else:
+            os.environ[_PERMISSIVE] = before

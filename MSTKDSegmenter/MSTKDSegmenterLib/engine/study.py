@@ -1,0 +1,234 @@
+"""A study: the images of one patient by sequence, read, recognised and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from .checking import check_image
+from .errors import UnusableInput
+from .reading import PathLike, Reading, read, read_image
+from .sequences import SEQUENCES, in_channel_order, recognise_dicom, recognise_name
+from .study_folder import Found, search
+
+__all__ = [
+    "SequenceImage",
+    "Study",
+    "check_study",
+    "read_image",
+    "study_from_files",
+    "study_from_folder",
+    "study_from_images",
+]
+
+_LEAST_OVERLAP = 0.5
+"""Share of the smaller field of view that must lie in the other: images of one head share most of it."""
+_PATIENT_ID, _STUDY_DATE = "0010,0020", "0008,0020"
+
+
+@dataclass
+class SequenceImage:
+    """One sequence of a study.
+
+    Attributes:
+        sequence: one of ``SEQUENCES``.
+        image: 3-D, float32, LPS (mm), finite values.
+        source: the path it came from, or the name of the volume.
+        recognised_by: why it is taken for this sequence.
+    """
+
+    sequence: str
+    image: sitk.Image
+    source: str
+    recognised_by: str
+
+
+@dataclass
+class Study:
+    """Images by sequence in channel order, and what the reader of the report should know about the input."""
+
+    images: dict[str, SequenceImage]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def subset(self) -> tuple[str, ...]:
+        """The sequences that are there, in channel order."""
+        return in_channel_order(self.images)
+
+
+def study_from_files(files: Mapping[str, PathLike]) -> Study:
+    """The study of the given files or DICOM series folders, by sequence.
+
+    Raises:
+        UnusableInput: a file that cannot be used, or images that are not one study (see ``check_study``).
+        KeyError: a key that is not one of ``SEQUENCES``.
+    """
+    _refuse_same_path({sequence: Path(files[sequence]) for sequence in in_channel_order(files)})
+    readings = {sequence: read(files[sequence]) for sequence in in_channel_order(files)}
+    images = {
+        sequence: SequenceImage(sequence, reading.image, str(files[sequence]), f"given as {sequence}")
+        for sequence, reading in readings.items()
+    }
+    notes = [note for reading in readings.values() for note in reading.notes]
+    for sequence, reading in readings.items():
+        notes += _doubts(sequence, Path(files[sequence]), reading)
+    return _finished(Study(images, notes), readings)
+
+
+def study_from_folder(folder: PathLike) -> Study:
+    """The study in ``folder``: image files, DICOM series, or both, up to three folder levels down, sorted by itself.
+
+    What was found but not used is said in ``Study.notes``.
+
+    Raises:
+        UnusableInput: no sequence recognised, two images for one sequence, or images that cannot be used.
+    """
+    found, notes = search(Path(folder))
+    readings: dict[str, Reading] = {}
+    images: dict[str, SequenceImage] = {}
+    for sequence, candidates in found.items():
+        chosen, reading = _the_one(sequence, candidates, notes)
+        readings[sequence] = reading
+        images[sequence] = SequenceImage(sequence, reading.image, chosen.label, chosen.recognition.reason)
+        notes += reading.notes
+    return _finished(Study(images, notes), readings)
+
+
+def study_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str] | None = None) -> Study:
+    """The study of images that are in memory already, by sequence; ``sources`` names them, by sequence, for messages.
+
+    The images are copied, not changed.
+
+    Raises:
+        UnusableInput: an image that cannot be used, or images that are not one study (see ``check_study``).
+        KeyError: a key that is not one of ``SEQUENCES``.
+    """
+    study = Study({})
+    for sequence in in_channel_order(images):
+        source = (sources or {}).get(sequence, f"the {sequence} image")
+        image, notes = check_image(images[sequence], source)
+        study.images[sequence] = SequenceImage(sequence, image, source, f"given as {sequence}")
+        study.notes += notes
+    check_study(study)
+    return study
+
+
+def check_study(study: Study) -> None:
+    """Whether the images, each fine by itself, make one study.
+
+    Raises:
+        UnusableInput: no image at all, the same image twice, or images that do not overlap in space.
+    """
+    if not study.images:
+        msg = f"No sequence is given. At least one of {', '.join(SEQUENCES)} is needed."
+        raise UnusableInput(msg)
+    for first, second in combinations(study.images.values(), 2):
+        if same_image(first.image, second.image):
+            msg = (
+                f"{first.source} and {second.source}, taken as {first.sequence} and {second.sequence}, are the same "
+                "image. Give each sequence its own image and leave out what is missing."
+            )
+            raise UnusableInput(msg)
+        shared = overlap(first.image, second.image)
+        if shared < _LEAST_OVERLAP:
+            msg = (
+                f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) do not overlap in space: "
+                f"they share {shared:.0%} of the smaller field of view, expected at least {_LEAST_OVERLAP:.0%}. They are "
+                "of different bodies, or one has lost its position; export it again or leave it out."
+            )
+            raise UnusableInput(msg)
+
+
+def same_image(first: sitk.Image, second: sitk.Image) -> bool:
+    """Whether two 3-D images hold the same voxels, whatever the order they are stored in (flipped or permuted axes).
+
+    The position is not compared: equal voxels elsewhere are a copy with a changed header, and no second sequence.
+    """
+    if sorted(first.GetSize()) != sorted(second.GetSize()):
+        return False
+    one, other = (sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")) for image in (first, second))
+    return bool(np.array_equal(one, other))
+
+
+def overlap(first: sitk.Image, second: sitk.Image) -> float:
+    """Share of the smaller field of view that lies within the other, measured at a lattice of its voxels."""
+    small, large = sorted((first, second), key=_volume)
+    steps = [np.linspace(0, length - 1, 16) for length in small.GetSize()]
+    indices = np.stack(np.meshgrid(*steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    points = indices * small.GetSpacing() @ _axes(small).T + small.GetOrigin()
+    inside = (points - large.GetOrigin()) @ _axes(large) / large.GetSpacing()
+    within = np.all((inside >= -0.5) & (inside <= np.array(large.GetSize()) - 0.5), axis=1)
+    return float(within.mean())
+
+
+def _volume(image: sitk.Image) -> float:
+    return float(np.prod(image.GetSize()) * np.prod(image.GetSpacing()))
+
+
+def _axes(image: sitk.Image) -> np.ndarray:
+    return np.array(image.GetDirection()).reshape(3, 3)
+
+
+def _finished(study: Study, readings: Mapping[str, Reading]) -> Study:
+    study.notes += _check_one_patient(study, readings)
+    check_study(study)
+    return study
+
+
+def _check_one_patient(study: Study, readings: Mapping[str, Reading]) -> list[str]:
+    """Refuse different DICOM patients; the identifiers themselves stay out of messages, the sources say which."""
+    notes = []
+    tagged = [sequence for sequence in study.images if readings[sequence].tags]
+    for first, second in combinations(tagged, 2):
+        one, other = readings[first].tags, readings[second].tags
+        sources = f"{study.images[first].source} ({first}) and {study.images[second].source} ({second})"
+        if _differ(one, other, _PATIENT_ID):
+            msg = f"{sources} have different DICOM patient IDs. Give the sequences of one patient only."
+            raise UnusableInput(msg)
+        if _differ(one, other, _STUDY_DATE):
+            notes.append(f"{sources} are of different dates: {one[_STUDY_DATE]} and {other[_STUDY_DATE]}.")
+    return notes
+
+
+def _differ(one: Mapping[str, str], other: Mapping[str, str], tag: str) -> bool:
+    return bool(one.get(tag)) and bool(other.get(tag)) and one[tag] != other[tag]
+
+
+def _refuse_same_path(paths: Mapping[str, Path]) -> None:
+    for first, second in combinations(paths, 2):
+        if paths[first].resolve() == paths[second].resolve():
+            msg = (
+                f"The same file is given as {first} and as {second}: {paths[first]}. "
+                "Give each sequence its own file and leave out what is missing."
+            )
+            raise UnusableInput(msg)
+
+
+def _doubts(sequence: str, path: Path, reading: Reading) -> list[str]:
+    """A note where a file says it is another sequence than the one it was given as."""
+    seen = recognise_dicom(reading.tags) if reading.tags else recognise_name(path.name)
+    if (seen.sequence is None and not seen.excluded) or seen.sequence == sequence:
+        return []
+    looks = f"looks like {seen.sequence}" if seen.sequence else "looks like none of the four"
+    return [f"{path} is used as {sequence}, as it was given, but {looks}: {seen.reason}."]
+
+
+def _the_one(sequence: str, candidates: list[Found], notes: list[str]) -> tuple[Found, Reading]:
+    """The candidate for a sequence: several are fine only as copies of one image, e.g. DICOM and its conversion."""
+    chosen, reading = candidates[0], candidates[0].read()
+    for other in candidates[1:]:
+        if other.resolved != chosen.resolved and not same_image(reading.image, other.read().image):
+            listed = "; ".join(f"{one.label} ({one.recognition.reason})" for one in (chosen, other))
+            more = f" and {len(candidates) - 2} more" if len(candidates) > 2 else ""
+            msg = (
+                f"{len(candidates)} images look like {sequence}: {listed}{more}. Name the one that is meant, "
+                f"with --{sequence.lower()} FILE (and the other sequences likewise), or move the others away."
+            )
+            raise UnusableInput(msg)
+        notes.append(f"{other.label}: not used, the same image as {chosen.label}.")
+    return chosen, reading
