@@ -72,7 +72,7 @@ def random_box(study: Sample, shape: tuple[int, ...], rng: np.random.Generator, 
 class TrainingSet(Dataset):
     """Item k is a function of (seed, k) alone, so a resumed run sees exactly what an uninterrupted one would.
 
-    An item holds "image" float32 (4, z, y, x), absent sequences zero, "present" float32 (4,) and "labels" int64 (z, y, x).
+    An item holds "image" float32 (4, z, y, x), absent sequences zero; "present" float32 (4,); "labels" int64 (z, y, x).
     """
 
     def __init__(

@@ -104,11 +104,18 @@ class Trainer:
             config.optim.steps * batch, config.seed,
         )  # fmt: skip
         rest = Subset(items, range(self.step * batch, len(items)))
-        loader = DataLoader(rest, batch_size=batch, num_workers=1, prefetch_factor=8, worker_init_fn=_one_thread)
-        writer = SummaryWriter(str(config.folder / "tensorboard"))
-        print(
-            f"{config.name}: {count_parameters(self.network):,} parameters, {len(training)} studies, from step {self.step}"
+        loader = DataLoader(
+            rest,
+            batch_size=batch,
+            num_workers=1,
+            prefetch_factor=8,
+            worker_init_fn=_one_thread,
+            # its own generator: starting the loader must not draw from the one that dropout uses, or a resume differs
+            generator=torch.Generator(),
         )
+        writer = SummaryWriter(str(config.folder / "tensorboard"))
+        parameters = count_parameters(self.network)
+        print(f"{config.name}: {parameters:,} parameters, {len(training)} studies, from step {self.step}")
         progress = tqdm(loader, initial=self.step, total=config.optim.steps, mininterval=10)
         for item in progress:
             values = self.train_step(item)
