@@ -1,0 +1,140 @@
+"""Volume nodes as images: the same voxels, the same place in the patient.
+
+MRML's world is RAS, SimpleITK's is LPS. They differ by the sign of the first two coordinates, which changes no digit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ..engine.dicom_tags import DICOM_TAGS
+from ..engine.errors import UnusableInput
+from ..engine.geometry import Grid
+from ..engine.sequences import Recognition, recognise_dicom, recognise_name
+from ..engine.study import Study, study_from_images
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+LARGEST_SHEAR = 1e-3
+"""Cosine between two voxel axes above which they do not count as perpendicular: over a head of 250 mm, 0.25 mm."""
+
+
+def image_from_volume(node: Any) -> sitk.Image:
+    """The voxels of a scalar volume node where they are in the world, as an image in LPS (mm).
+
+    A linear parent transform is applied to the geometry; the node stays as it is. Voxel axes that are not perpendicular
+    (a shear, e.g. after affine registration) cannot be told in most file formats: such a volume is resampled, linearly,
+    onto the nearest grid without shear, and the log says so.
+
+    Raises:
+        UnusableInput: no voxels, more than one value per voxel, or a transform that is not linear.
+    """
+    name = node.GetName()
+    voxels = node.GetImageData()
+    if voxels is None or voxels.GetPointData().GetScalars() is None or voxels.GetNumberOfPoints() == 0:
+        raise UnusableInput(f"The volume '{name}' holds no voxels: load its image again, or choose another volume.")
+    components = voxels.GetNumberOfScalarComponents()
+    if components != 1:
+        raise UnusableInput(
+            f"The volume '{name}' has {components} values per voxel, expected 1: a colour or vector image is no MRI "
+            "sequence. Choose another volume, or make it a scalar one (module Vector to Scalar Volume)."
+        )
+    columns, rows, slices = voxels.GetDimensions()
+    array = vtk_to_numpy(voxels.GetPointData().GetScalars()).reshape(slices, rows, columns)
+    image = sitk.GetImageFromArray(array)
+    spacing, origin, axes = _world_geometry(node)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin)
+    image.SetDirection(axes.ravel())
+    if np.abs(axes.T @ axes - np.eye(3)).max() > LARGEST_SHEAR:
+        logging.info("The volume '%s' is sheared; it was resampled onto a grid without shear.", name)
+        image = _without_shear(image)
+    return image
+
+
+def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
+    """A new scalar volume node (vtkMRMLScalarVolumeNode) with the voxels and the geometry of a 3-D image."""
+    grid = Grid.of(image)
+    voxels = vtk.vtkImageData()
+    voxels.SetDimensions(grid.size)
+    voxels.GetPointData().SetScalars(numpy_to_vtk(sitk.GetArrayViewFromImage(image).ravel(), deep=True))
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetSpacing(grid.spacing)
+    node.SetOrigin(RAS_TO_LPS @ grid.origin)
+    axes = RAS_TO_LPS @ grid.axes
+    node.SetIJKToRASDirections(*axes.ravel())
+    node.SetAndObserveImageData(voxels)
+    return node
+
+
+def recognise_volume(node: Any, tag_value: Callable[[str, str], str] | None = None) -> Recognition:
+    """Which sequence a volume node is, from the DICOM header it was loaded from or else from its name.
+
+    Args:
+        node: a volume node; nodes loaded from DICOM carry the attribute ``DICOM.instanceUIDs``.
+        tag_value: gives the value of a tag ("0008,103e") of an instance (UID); in Slicer
+            ``lambda uid, tag: slicer.dicomDatabase.instanceValue(uid, tag)``. Without it the name decides.
+    """
+    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
+    if instances and tag_value is not None:
+        tags = {tag: tag_value(instances[0], tag) or "" for tag in DICOM_TAGS.values()}
+        seen = recognise_dicom(tags)
+        if seen.sequence is not None or seen.excluded:
+            return seen
+    return recognise_name(node.GetName() or "")
+
+
+def study_from_volumes(nodes: Mapping[str, Any]) -> Study:
+    """The study of the given volume nodes, by sequence.
+
+    Raises:
+        UnusableInput: see ``image_from_volume`` and ``engine.study.study_from_images``.
+        KeyError: a key that is not one of ``SEQUENCES``.
+    """
+    images = {sequence: image_from_volume(node) for sequence, node in nodes.items()}
+    return study_from_images(images, {sequence: node.GetName() for sequence, node in nodes.items()})
+
+
+def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
+    """Spacing, origin and (3, 3) axes (columns of unit length) in LPS, with the parent transform applied."""
+    directions = vtk.vtkMatrix4x4()
+    node.GetIJKToRASDirectionMatrix(directions)
+    axes = slicer.util.arrayFromVTKMatrix(directions)[:3, :3]
+    spacing, origin = np.array(node.GetSpacing()), np.array(node.GetOrigin())
+    transform = node.GetParentTransformNode()
+    if transform is not None:
+        if not transform.IsTransformToWorldLinear():
+            raise UnusableInput(
+                f"The volume '{node.GetName()}' is under the transform '{transform.GetName()}', which is not linear: "
+                "expected none or a linear one. Harden the transform on the volume (module Transforms), then try again."
+            )
+        to_world = vtk.vtkMatrix4x4()
+        transform.GetMatrixTransformToWorld(to_world)
+        matrix = slicer.util.arrayFromVTKMatrix(to_world)
+        origin = matrix[:3, :3] @ origin + matrix[:3, 3]
+        axes = matrix[:3, :3] @ axes
+        lengths = np.linalg.norm(axes, axis=0)
+        spacing, axes = spacing * lengths, axes / lengths
+    return tuple(spacing.tolist()), tuple((RAS_TO_LPS @ origin).tolist()), RAS_TO_LPS @ axes
+
+
+def _without_shear(image: sitk.Image) -> sitk.Image:
+    """Resampled onto the grid with the nearest perpendicular axes, the same spacing, and room for every corner."""
+    grid = Grid.of(image)
+    # the rotation nearest to a matrix is its orthogonal polar factor
+    left, _, right = np.linalg.svd(grid.axes)
+    axes = left @ right
+    corners = (grid.corners() @ axes) / grid.spacing
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    size = np.maximum(1, np.rint(high - low)).astype(int).tolist()
+    origin = axes @ ((low + 0.5) * grid.spacing)
+    return sitk.Resample(
+        image, size, sitk.Transform(), sitk.sitkLinear, origin.tolist(), grid.spacing, axes.ravel().tolist()
+    )
