@@ -11,12 +11,15 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
 from mstkd_training import cache, losses
-from mstkd_training.config import AugmentConfig, Config, load
+from mstkd_training.config import AugmentConfig, Config, OptimConfig, SubsetConfig, load
 from mstkd_training.data import Composite, TrainingSet, transplant
 from mstkd_training.trainer import Trainer, validate
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 
-CROP = AugmentConfig(crop=(16, 16, 16), shift=(1, 1, 1))
+CONFIG = Config(
+    name="tiny", seed=3, augment=AugmentConfig(crop=(16, 16, 16), shift=(1, 1, 1)), optim=OptimConfig(steps=60)
+)
 
 
 def sample(seed: int, side: int = 20, patient: str = "a") -> cache.Sample:
@@ -80,7 +83,7 @@ def test_a_transplant_that_sticks_out_is_cut_at_the_border() -> None:
 
 def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
     studies, patches = [sample(0), sample(1, patient="b")], [sample(2, side=8, patient="c")]
-    first, second = (TrainingSet(studies, patches, CROP, 2.0, 10, seed=3) for _ in range(2))
+    first, second = (TrainingSet(studies, patches, CONFIG) for _ in range(2))
     for index in (4, 0):
         second[7]  # what was drawn before must not matter
         for key, value in first[index].items():
@@ -89,7 +92,7 @@ def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
 
 
 def test_absent_sequences_are_zero_and_present_ones_are_not() -> None:
-    items = TrainingSet([sample(0)], [sample(2, side=8)], CROP, 2.0, 12, seed=0)
+    items = TrainingSet([sample(0)], [sample(2, side=8)], CONFIG)
     counts = set()
     for index in range(12):
         item = items[index]
@@ -98,6 +101,15 @@ def test_absent_sequences_are_zero_and_present_ones_are_not() -> None:
         assert item["labels"].max() <= 3
         counts.add(int(item["present"].sum()))
     assert len(counts) > 1
+
+
+def test_subsets_are_equally_likely_until_the_step_where_weights_begin() -> None:
+    subsets = SubsetConfig(weights={"T1": 4, "t1ce+T1": 2}, from_step=100)
+    assert subsets.probabilities(99) == [1 / 15] * 15
+    later = dict(zip([subset_name(s) for s in SUBSETS], subsets.probabilities(100), strict=True))
+    assert later["T1"] == pytest.approx(4 / 19)
+    assert later["T1+T1ce"] == pytest.approx(2 / 19)
+    assert later["FLAIR"] == pytest.approx(1 / 19)
 
 
 def test_validation_counts_as_a_plain_dice_would() -> None:

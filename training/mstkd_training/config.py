@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, parse_subset, subset_name
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
 
 class Section(BaseModel):
@@ -38,6 +39,23 @@ class AugmentConfig(Section):
     feather: PositiveFloat = 2.0  # width of the blended seam
 
 
+class SubsetConfig(Section):
+    """How often each subset is shown. Uniform at first; from a step on, hard subsets may come more often."""
+
+    weights: dict[str, PositiveFloat] = Field(default_factory=dict)  # subset name -> weight, 1 for the others
+    from_step: int = Field(0, ge=0)
+
+    @field_validator("weights")
+    @classmethod
+    def _known(cls, weights: dict[str, float]) -> dict[str, float]:
+        return {subset_name(parse_subset(name)): weight for name, weight in weights.items()}
+
+    def probabilities(self, step: int) -> list[float]:
+        """Probability of each of SUBSETS at a step."""
+        weights = [self.weights.get(subset_name(s), 1.0) if step >= self.from_step else 1.0 for s in SUBSETS]
+        return [weight / sum(weights) for weight in weights]
+
+
 class OptimConfig(Section):
     steps: PositiveInt = 10000
     batch: PositiveInt = 1
@@ -61,6 +79,7 @@ class Config(Section):
     validate_every: PositiveInt = 1500
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
+    subsets: SubsetConfig = SubsetConfig()
     optim: OptimConfig = OptimConfig()
 
     @property

@@ -23,7 +23,7 @@ from scipy.ndimage import distance_transform_edt
 from torch.utils.data import Dataset
 
 from .cache import Sample
-from .config import AugmentConfig
+from .config import Config
 
 BACKGROUND = CLASSES.index("background")
 
@@ -75,18 +75,9 @@ class TrainingSet(Dataset):
     An item holds "image" float32 (4, z, y, x), absent sequences zero; "present" float32 (4,); "labels" int64 (z, y, x).
     """
 
-    def __init__(
-        self,
-        studies: list[Sample],
-        patches: list[Sample],
-        augment: AugmentConfig,
-        spacing: float,
-        length: int,
-        seed: int,
-    ) -> None:
-        self.studies, self.patches = studies, patches
-        self.augment, self.spacing = augment, spacing
-        self.length, self.seed = length, seed
+    def __init__(self, studies: list[Sample], patches: list[Sample], config: Config) -> None:
+        self.studies, self.patches, self.config = studies, patches, config
+        augment = config.augment
         keys = ("image", "labels")
         self.geometry = Compose(
             [
@@ -111,10 +102,10 @@ class TrainingSet(Dataset):
         )
 
     def __len__(self) -> int:
-        return self.length
+        return self.config.optim.steps * self.config.optim.batch
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        rng = np.random.default_rng([self.seed, index])
+        rng = np.random.default_rng([self.config.seed, index])
         composite = self._compose(rng)
         self.geometry.set_random_state(int(rng.integers(2**31)))
         self.intensity.set_random_state(int(rng.integers(2**31)))
@@ -124,7 +115,8 @@ class TrainingSet(Dataset):
         labels[labels < 0] = BACKGROUND
         image = moved["image"].as_tensor()
         brain = image.ne(0).any(dim=0, keepdim=True)
-        present = presence(SUBSETS[rng.integers(len(SUBSETS))])
+        chances = self.config.subsets.probabilities(step=index // self.config.optim.batch)
+        present = presence(SUBSETS[rng.choice(len(SUBSETS), p=chances)])
         channels = [
             torch.as_tensor(self.intensity(image[k : k + 1])) * brain if there else torch.zeros_like(image[k : k + 1])
             for k, there in enumerate(present)
@@ -132,12 +124,13 @@ class TrainingSet(Dataset):
         return {"image": torch.cat(channels).float(), "present": torch.tensor(present).float(), "labels": labels}
 
     def _compose(self, rng: np.random.Generator) -> Composite:
+        augment, spacing = self.config.augment, self.config.data.spacing
         study = self.studies[rng.integers(len(self.studies))]
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
-        if rng.random() < self.augment.transplant:
+        if rng.random() < augment.transplant:
             donor = self.patches[rng.integers(len(self.patches))]
-            if rng.random() < self.augment.healthy_share:
+            if rng.random() < augment.healthy_share:
                 other = self.studies[rng.integers(len(self.studies))]
-                donor = random_box(other, donor.labels.shape, rng, self.spacing)
-            transplant(composite, study.origin, donor, self.spacing, self.augment.feather)
+                donor = random_box(other, donor.labels.shape, rng, spacing)
+            transplant(composite, study.origin, donor, spacing, augment.feather)
         return composite

@@ -99,10 +99,7 @@ class Trainer:
             )
         training = [s for s in studies if s.patient not in config.data.held_out]
         batch = config.optim.batch
-        items = TrainingSet(
-            training, cache.read(config.data.cache / "patches"), config.augment, config.data.spacing,
-            config.optim.steps * batch, config.seed,
-        )  # fmt: skip
+        items = TrainingSet(training, cache.read(config.data.cache / "patches"), config)
         rest = Subset(items, range(self.step * batch, len(items)))
         loader = DataLoader(
             rest,
