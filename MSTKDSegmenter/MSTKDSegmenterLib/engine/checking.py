@@ -20,10 +20,11 @@ _PADDING_MAXIMA = (32767.0, 63536.0, 65535.0)
 _FEW_VALUES = 8
 
 
-def check_image(image: sitk.Image, name: str) -> tuple[sitk.Image, list[str]]:
+def check_image(image: sitk.Image, name: str, not_finite: int = 0) -> tuple[sitk.Image, list[str]]:
     """``image`` as 3-D float32 with finite values and padding set to 0, and notes about what was changed or is odd.
 
-    A 4-D image of one frame counts as 3-D. The input image is not changed.
+    A 4-D image of one frame counts as 3-D. The input image is not changed. ``not_finite`` is the number of voxels that
+    were NaN or infinite in the file and that its reader has set to 0.
 
     Raises:
         UnusableInput: 2-D, 4-D, colour or complex; voxel size or extent absurd; nothing in it. ``name`` is in the text.
@@ -32,7 +33,7 @@ def check_image(image: sitk.Image, name: str) -> tuple[sitk.Image, list[str]]:
     _check_geometry(image, name)
     notes: list[str] = []
     values = sitk.GetArrayFromImage(image).astype(np.float32)
-    _replace_not_finite(values, name, notes)
+    _replace_not_finite(values, not_finite, name, notes)
     _replace_padding(values, name, notes)
     lowest, highest = float(values.min()), float(values.max())
     if lowest == highest:
@@ -101,9 +102,9 @@ def _check_geometry(image: sitk.Image, name: str) -> None:
         raise UnusableInput(msg)
 
 
-def _replace_not_finite(values: np.ndarray, name: str, notes: list[str]) -> None:
+def _replace_not_finite(values: np.ndarray, replaced: int, name: str, notes: list[str]) -> None:
     bad = ~(np.abs(values) < _ABSURD_VALUE)
-    count = int(np.count_nonzero(bad))
+    count = replaced + int(np.count_nonzero(bad))
     if count == 0:
         return
     if count > (1 - _LEAST_FINITE) * values.size:

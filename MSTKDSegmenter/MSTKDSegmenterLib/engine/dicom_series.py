@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from .dicom_file import is_dicom, read_header, without_warnings
 from .errors import UnusableInput
 
 _SERIES_UID, _INSTANCE_UID = "0020,000e", "0008,0018"
@@ -54,29 +54,29 @@ class Series:
         return f"{self.folder} ({said})" if said else str(self.folder)
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM mark; a DICOMDIR does as well but holds no image."""
-    if path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
-    """The series among ``files`` of one folder, ordered by series number, and the DICOM files that cannot be read."""
+    """The series among the ``files`` of one folder, by series number, and the DICOM files that cannot be read.
+
+    Files that are no DICOM, neither by their mark nor by their ending .dcm, are passed over.
+    """
     by_uid: dict[str, list[Slice]] = {}
     unreadable: list[Path] = []
     for path in files:
-        tags = _tags(path)
+        marked = is_dicom(path)
+        if not marked and path.suffix.lower() != ".dcm":
+            continue
+        tags = read_header(path) if marked else None
         if tags is None:
             unreadable.append(path)
         else:
             by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(Slice(path, tags))
     found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
     return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
+
+
+def unreadable_note(folder: Path, unreadable: Sequence[Path]) -> str:
+    """What to tell about DICOM files that ``find_series`` could not read."""
+    return f"{folder}: {len(unreadable)} DICOM files cannot be read and are left out, e.g. {unreadable[0].name}."
 
 
 def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
@@ -169,28 +169,6 @@ def _one_of_each(slices: Sequence[Slice]) -> list[Slice]:
     return list(seen.values())
 
 
-def _tags(path: Path) -> dict[str, str] | None:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO("GDCMImageIO")
-    reader.LoadPrivateTagsOff()
-    try:
-        with without_warnings():
-            reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    return {key.lower().replace("|", ","): _text(reader.GetMetaData(key)) for key in reader.GetMetaDataKeys()}
-
-
-def _text(value: str) -> str:
-    """``value`` without padding; bytes that are no UTF-8, which SimpleITK hands on as surrogates, read as Latin-1."""
-    raw = value.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8").strip(" \0")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1").strip(" \0")
-
-
 def _vector(text: str, length: int, series: Series) -> list[float]:
     try:
         numbers = [float(part) for part in text.split("\\")]
@@ -207,14 +185,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("inf")
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """ITK's warnings name no remedy and go to stderr, where one line of ours is expected; we check by ourselves."""
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)

@@ -159,7 +159,7 @@ def _contrast(words: list[str]) -> tuple[bool | None, bool]:
 
 
 def _nothing(name: str, words: list[str]) -> str:
-    if re.search(r"_000[0-3](?:\.|$)", name):
+    if re.search(r"(?:^|_)000[0-3](?:\.|$)", name):
         return "a channel number says nothing by itself: its meaning differs between data sets"
     if any(word in WITH_AGENT for word in words):
         return "contrast agent is named, but no weighting"

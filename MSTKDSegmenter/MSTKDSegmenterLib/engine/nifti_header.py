@@ -1,7 +1,7 @@
 """What a NIfTI file says about itself, checked before ITK reads it.
 
-ITK fills a truncated file up with zeros, takes a voxel size of zero for 1 mm and, where the two geometries of a
-header disagree about the voxel size, goes by one of them: three wrong images without an error.
+ITK fills a truncated file up with zeros, takes NaN for zero and a voxel size of zero for 1 mm and, where the two
+geometries of a header disagree about the voxel size, goes by one of them: four changed images without a word.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import numpy as np
 
 from .errors import UnusableInput
 
+_START = 560
+"""Bytes that hold the header of either version."""
 _CHUNK = 1 << 20
 _SAME_VOXEL_SIZE = 0.02
 """Relative difference of voxel sizes that rounding explains."""
@@ -27,6 +29,8 @@ class NiftiHeader:
     """The fields that decide size and geometry; lengths in the file's units, mm as a rule."""
 
     shape: tuple[int, ...]
+    kind: np.dtype | None
+    """Type of a voxel where it is a floating-point number, which may be NaN, else None."""
     bits_per_voxel: int
     data_offset: int
     voxel_size: tuple[float, float, float]
@@ -52,14 +56,13 @@ class NiftiHeader:
         return float(np.degrees(np.arcsin(min(1.0, float(cosines.max())))))
 
 
-def check_nifti(path: Path) -> NiftiHeader:
-    """The header of a complete NIfTI-1 or NIfTI-2 file with a usable voxel size.
+def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
+    """The header of a complete NIfTI-1 or NIfTI-2 file with a usable voxel size; how many voxels are NaN or infinite.
 
     Raises:
         UnusableInput: not NIfTI, truncated or damaged, or a voxel size that is zero or contradicts itself.
     """
-    start, length = _start_and_length(path)
-    header = _parse(start)
+    header, length, not_finite = _scan(path)
     if header is None:
         msg = f"{path} is not a NIfTI image: its header is not one. Export the image again, as NIfTI, NRRD or MHA."
         raise UnusableInput(msg)
@@ -71,7 +74,7 @@ def check_nifti(path: Path) -> NiftiHeader:
         raise UnusableInput(msg)
     if len(header.shape) >= 3:
         _check_voxel_size(path, header)
-    return header
+    return header, not_finite
 
 
 def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
@@ -97,30 +100,58 @@ def _by(lengths: np.ndarray | tuple[float, ...]) -> str:
     return " x ".join(f"{length:.4g}" for length in lengths)
 
 
-def _start_and_length(path: Path) -> tuple[bytes, int]:
-    """The first bytes and the length of the (decompressed) file; reading to the end also verifies gzip's checksum."""
+def _scan(path: Path) -> tuple[NiftiHeader | None, int, int]:
+    """Header, length of the (decompressed) file and number of voxels that are not finite.
+
+    Reading to the end also verifies gzip's checksum.
+    """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    if not packed:
-        with path.open("rb") as raw:
-            return raw.read(560), path.stat().st_size
     try:
-        with gzip.open(path) as unpacked:
-            start = unpacked.read(560)
+        with gzip.open(path) if packed else path.open("rb") as file:
+            start = file.read(_START)
+            header = _parse(start)
+            if header is None or (header.kind is None and not packed):
+                return header, path.stat().st_size, 0
             length = len(start)
-            while chunk := unpacked.read(_CHUNK):
+            not_finite = 0
+            rest = start[header.data_offset :] if header.kind is not None else b""
+            while chunk := file.read(_CHUNK):
                 length += len(chunk)
+                if header.kind is not None:
+                    rest += chunk
+                    whole = len(rest) - len(rest) % header.kind.itemsize
+                    values = np.frombuffer(rest[:whole], header.kind)
+                    not_finite += values.size - int(np.count_nonzero(np.isfinite(values)))
+                    rest = rest[whole:]
     except (EOFError, zlib.error, OSError) as error:
         msg = f"{path} is truncated or damaged: {error}. Copy or export the file again."
         raise UnusableInput(msg) from error
-    return start, length
+    return header, length, not_finite
 
 
 _PLACES = {
-    348: {"dim": "40 8h", "bits": "72 h", "pixdim": "76 8f", "offset": "108 f", "code": "254 h", "sform": "280 12f"},
-    540: {"dim": "16 8q", "bits": "14 h", "pixdim": "104 8d", "offset": "168 q", "code": "348 i", "sform": "400 12d"},
+    348: {
+        "dim": "40 8h",
+        "kind": "70 h",
+        "bits": "72 h",
+        "pixdim": "76 8f",
+        "offset": "108 f",
+        "code": "254 h",
+        "sform": "280 12f",
+    },
+    540: {
+        "dim": "16 8q",
+        "kind": "12 h",
+        "bits": "14 h",
+        "pixdim": "104 8d",
+        "offset": "168 q",
+        "code": "348 i",
+        "sform": "400 12d",
+    },
 }
 """Position and ``struct`` format of the fields in NIfTI-1 and NIfTI-2, by the length of the header."""
+_FLOATING = {16: "f4", 64: "f8"}
 _MARKS = {348: (344, b"n+1", b"ni1"), 540: (4, b"n+2", b"ni2")}
 
 
@@ -139,8 +170,10 @@ def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
         return struct.unpack_from(order + kind, start, int(position))
 
     dims, sizes = take("dim"), take("pixdim")
+    kind = _FLOATING.get(take("kind")[0])
     return NiftiHeader(
         shape=tuple(dims[1 : 1 + max(0, min(7, dims[0]))]),
+        kind=None if kind is None else np.dtype(order + kind),
         bits_per_voxel=take("bits")[0],
         data_offset=int(take("offset")[0]),
         voxel_size=(float(sizes[1]), float(sizes[2]), float(sizes[3])),

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Union
 
 import SimpleITK as sitk
 
 from .checking import check_image
-from .dicom_series import Series, find_series, is_dicom, read_series, without_warnings
+from .dicom_file import is_dicom, without_warnings
+from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
 from .nifti_header import check_nifti
 from .words import IMAGE_SUFFIXES
@@ -70,8 +71,10 @@ def read(path: PathLike) -> Reading:
         return _read_file(path)
     if is_dicom(path):
         series, _ = find_series([path])
-        if series:
-            return _single_file(series[0])
+        if not series:
+            msg = f"{path} is a DICOM file that cannot be read: it is truncated or damaged. Copy or export it again."
+            raise UnusableInput(msg)
+        return _single_file(series[0])
     msg = f"{path} is not an image in a format that is read here: {FORMATS}."
     raise UnusableInput(msg)
 
@@ -103,10 +106,11 @@ def visible_files(folder: Path) -> list[Path]:
 
 
 def _read_folder(folder: Path) -> Reading:
-    series, _ = find_series([path for path in visible_files(folder) if is_dicom(path)])
+    series, unreadable = find_series([path for path in visible_files(folder) if not image_suffix(path)])
     files = image_files(folder)
     if len(series) == 1:
-        return read_one_series(series[0])
+        reading = read_one_series(series[0])
+        return replace(reading, notes=(unreadable_note(folder, unreadable), *reading.notes)) if unreadable else reading
     if not series and len(files) == 1:
         return read(files[0])
     if series:
@@ -114,6 +118,8 @@ def _read_folder(folder: Path) -> Reading:
         what = f"holds {len(series)} DICOM series ({listed}); expected one. Give a folder with the one that is meant"
     elif files:
         what = f"holds no DICOM series but {len(files)} image files; give one of them"
+    elif unreadable:
+        what = f"holds {len(unreadable)} DICOM files, none of which can be read; copy or export the series again"
     else:
         what = "holds no DICOM series and no image file; give the folder that holds the slices, or an image file"
     msg = f"The folder {folder} {what}."
@@ -132,7 +138,10 @@ def _single_file(series: Series) -> Reading:
 
 def _read_file(path: Path) -> Reading:
     suffix = image_suffix(path)
-    shear = check_nifti(path).shear_degrees() if suffix in (".nii", ".nii.gz") else 0.0
+    shear, not_finite = 0.0, 0
+    if suffix in (".nii", ".nii.gz"):
+        header, not_finite = check_nifti(path)
+        shear = header.shear_degrees()
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[suffix])
@@ -142,7 +151,7 @@ def _read_file(path: Path) -> Reading:
             image = _execute(reader, shear, str(path), notes)
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
-    checked, more = check_image(image, str(path))
+    checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))
 
 

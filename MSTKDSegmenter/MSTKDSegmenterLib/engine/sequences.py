@@ -39,7 +39,7 @@ def in_channel_order(sequences: Iterable[str]) -> tuple[str, ...]:
     given = set(sequences)
     unknown = given - set(SEQUENCES)
     if unknown:
-        msg = f"unknown sequence {sorted(unknown)[0]!r}; known are {', '.join(SEQUENCES)}"
+        msg = f"unknown sequence {min(unknown)!r}; known are {', '.join(SEQUENCES)}"
         raise KeyError(msg)
     return tuple(sequence for sequence in SEQUENCES if sequence in given)
 

@@ -138,8 +138,8 @@ def check_study(study: Study) -> None:
         if shared < _LEAST_OVERLAP:
             msg = (
                 f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) do not overlap in space: "
-                f"they share {shared:.0%} of the smaller field of view, expected at least {_LEAST_OVERLAP:.0%}. They are "
-                "of different bodies, or one has lost its position; export it again or leave it out."
+                f"they share {shared:.0%} of the smaller field of view, expected at least {_LEAST_OVERLAP:.0%}. They "
+                "are of different bodies, or one has lost its position; export it again or leave it out."
             )
             raise UnusableInput(msg)
 

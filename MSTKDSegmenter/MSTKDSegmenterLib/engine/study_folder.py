@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_series import Series, find_series, is_dicom
+from .dicom_series import Series, find_series, unreadable_note
 from .errors import UnusableInput
 from .names import Recognition
 from .reading import FORMATS, Reading, image_suffix, read, read_one_series, visible_files
@@ -42,7 +42,8 @@ def search(folder: Path) -> tuple[dict[str, list[Found]], list[str]]:
     files, series, notes = _walk(folder, _DEPTH)
     found = [_from_series(one, folder, alone=_alone(one, series)) for one in series] + _from_files(files, folder)
     if not found:
-        msg = f"{folder} holds no image, down to {_DEPTH} folders deep. Expected {FORMATS}."
+        broken = "".join(f" {note}" for note in notes)
+        msg = f"{folder} holds no image that can be read, down to {_DEPTH} folders deep. Expected {FORMATS}.{broken}"
         raise UnusableInput(msg)
     used = {sequence: [one for one in found if one.recognition.sequence == sequence] for sequence in SEQUENCES}
     unused = [f"{one.label}: not used, {one.recognition.reason}." for one in found if one.recognition.sequence is None]
@@ -86,10 +87,10 @@ def _flags() -> str:
 def _walk(folder: Path, depth: int) -> tuple[list[Path], list[Series], list[str]]:
     here = visible_files(folder)
     files = [path for path in here if image_suffix(path)]
-    series, unreadable = find_series([path for path in here if not image_suffix(path) and is_dicom(path)])
+    series, unreadable = find_series([path for path in here if not image_suffix(path)])
     notes = []
     if unreadable:
-        notes.append(f"{folder}: {len(unreadable)} DICOM files cannot be read, e.g. {unreadable[0].name}.")
+        notes.append(unreadable_note(folder, unreadable))
     for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if depth == 0:
             notes.append(f"{below}: not searched, it lies more than {_DEPTH} folders deep.")

@@ -36,7 +36,7 @@ _OTHER = {
     "b800 b1000 b1500 b2000",
     "susceptibility or T2*": "swi swan susc susceptibility qsm hemo heme haemo venobold t2star t2s t2starw",
     "perfusion or functional": "bold fmri rsfmri resting perf perfusion pwi dsc dce asl pcasl casl pasl cbf cbv rcbv "
-    "rcbf mtt ttp tmax ktrans",
+    "rcbf mtt ttp tmax ktrans dynamic dyn twist tricks",
     "spectroscopy": "mrs csi svs spectro spectroscopy",
     "a localiser or a calibration": "loc localizer localiser scout survey 3plane calibration fieldmap fmap b0map b1map",
     "angiography": "tof mra mrv angio mrangio venogram",
@@ -65,11 +65,11 @@ _NEUTRAL = _set(
     "bias corrected bfc n4 norm normalized normalised wip image img with mit nach and und iv i v mt mtc haste straight "
     "accelerated fast grappa grappa2 grappa3 asset arc dl stealth nav neuronav brainlab flowcomp flow comp adni"
 )
-_NEUTRAL_PATTERN = re.compile(r"\d+mm|p\d|\d+ch|te\d+|tr\d+|ti\d+")
+_NEUTRAL_PATTERN = re.compile(r"\d+mm|p[2-4]|\d+ch|te\d+|tr\d+|ti\d+")
 
 _BEFORE = r"(?:ax(?:ial)?|oax|sag(?:ittal)?|osag|cor(?:onal)?|ocor|tra|3d|2d|fse|tse|se|ir|fs|cube|ce|gd|c)"
 _AFTER = (
-    r"(?:weighted|wi|w|postcontrast|post|precontrast|pre|native|nativ|contrast|enhanced|gadolinium|gado|gad|gd|ce|km|"
+    r"(?:weighted|wi|w|postcontrast|post|precontrast|pre|native|nativ|kontrast|contrast|enhanced|gadolinium|gado|gad|gd|ce|km|"
     r"mdc|flair|fl|mprage|mpr|cube|space|spc|vista|fspgr|spgr|bravo|vibe|blade|fse|tse|tfe|ffe|gre|se|fs|3d|2d|"
     r"ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|tra|iso|star|map|brain)"
 )
@@ -104,7 +104,7 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bw(?:ith)?\b[\s/]*(?:and|&|\+)?[\s/]*\b(?:w/?o|without)\b(?:[\s-]*(?:iv[\s-]*)?contrast)?", " wandwo "),
         (r"\bw[/\s-]o\b", " without "),
         (r"\bsub\b(?=\s*$|[\s-]+(?:ax|cor|sag|tra|t1|post|3d))", " subtraction "),
-        (r"\bdark[\s-]*fl(?:uid)?\b|\bda-fl\b", " flair "),
+        (r"\bdark[\s-]*fl(?:uid)?\b|\bda-fl\b|\bfluid[\s-]*attenuated\b", " flair "),
         (r"\bt2w?[\s-]*(?:\*|star\b)", " t2star "),
         (r"\bmp[\s-]rage\b", " mprage "),
         (r"\bt1[\s-]*(?:map|rho)\b|\bt2[\s-]*map\b", " map "),

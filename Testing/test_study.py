@@ -1,0 +1,616 @@
+"""Studies: reading images, sorting folders, and refusing what cannot be used with a message that helps.
+
+The images are noise in an ellipsoid, 96 mm across or more; DICOM series are written slice by slice with SimpleITK.
+"""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MSTKDSegmenterLib.engine.errors import UnusableInput
+from MSTKDSegmenterLib.engine.reading import read, read_image
+from MSTKDSegmenterLib.engine.study import (
+    Study,
+    overlap,
+    same_image,
+    study_from_files,
+    study_from_folder,
+    study_from_images,
+)
+from MSTKDSegmenterLib.engine.study_folder import without_common_start
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SIZE = (24, 26, 20)
+SPACING = (4.0, 4.0, 5.0)
+
+
+def phantom(seed: int, size: tuple[int, int, int] = SIZE, spacing: tuple[float, float, float] = SPACING) -> sitk.Image:
+    """An int16 image of positive noise inside an ellipsoid, 0 outside, centred on the origin of space."""
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, length) for length in reversed(size)), indexing="ij")
+    values = np.random.default_rng(seed).integers(100, 1000, z.shape) * (x**2 + y**2 + z**2 < 0.9)
+    image = sitk.GetImageFromArray(values.astype(np.int16))
+    image.SetSpacing(spacing)
+    image.SetOrigin([-length * step / 2 for length, step in zip(size, spacing)])
+    return image
+
+
+def with_values(image: sitk.Image, values: np.ndarray) -> sitk.Image:
+    changed = sitk.GetImageFromArray(values)
+    changed.CopyInformation(image)
+    return changed
+
+
+def write(path: Path, image: sitk.Image) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def write_series(
+    folder: Path,
+    image: sitk.Image,
+    uid: str,
+    tags: dict[str, str],
+    slices: Sequence[int] | None = None,
+    prefix: str = "IM",
+) -> Path:
+    """``image`` as a DICOM series, last slice first, so that reading in the order of the names would be wrong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    direction = image.GetDirection()
+    common = {
+        "0008|0060": "MR",
+        "0010|0020": "P1",
+        "0020|000d": "1.2.3",
+        "0020|000e": uid,
+        "0008|0020": "20240102",
+        "0020|0037": "\\".join(str(direction[i]) for i in (0, 3, 6, 1, 4, 7)),
+        **tags,
+    }
+    for index in slices if slices is not None else range(image.GetDepth()):
+        one = image[:, :, index]
+        for tag, value in common.items():
+            one.SetMetaData(tag, value)
+        position = image.TransformIndexToPhysicalPoint((0, 0, index))
+        one.SetMetaData("0020|0032", "\\".join(f"{value:.6f}" for value in position))
+        one.SetMetaData("0008|0018", f"{uid}.{index + 1}")
+        one.SetMetaData("0020|0013", str(image.GetDepth() - index))
+        writer.SetFileName(str(folder / f"{prefix}{image.GetDepth() - index:04d}"))
+        if not writer.GetFileName().endswith(".dcm"):
+            writer.SetFileName(writer.GetFileName() + ".dcm")
+        writer.Execute(one)
+    return folder
+
+
+def refused(path: Path) -> str:
+    """The message with which ``path`` is refused as an image; it names the file and fits one line."""
+    with pytest.raises(UnusableInput) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert path.name in message
+    assert "\n" not in message
+    return message
+
+
+class TestReading:
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
+    def test_every_format_gives_the_same_float_image(self, tmp_path: Path, ending: str) -> None:
+        original = phantom(1)
+        image = read_image(write(tmp_path / f"x{ending}", original))
+        assert image.GetPixelID() == sitk.sitkFloat32
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
+        assert np.allclose(image.GetOrigin(), original.GetOrigin())
+        assert np.allclose(image.GetSpacing(), original.GetSpacing())
+
+    def test_an_oblique_flipped_image_keeps_its_place_in_space(self, tmp_path: Path) -> None:
+        original = phantom(1)
+        turn = sitk.Euler3DTransform((0, 0, 0), 0.2, -0.3, 0.5).GetMatrix()
+        flipped = np.array(turn).reshape(3, 3) @ np.diag([-1.0, 1.0, 1.0])
+        original.SetDirection(flipped.ravel())
+        image = read_image(write(tmp_path / "x.nii.gz", original))
+        for index in ((0, 0, 0), (23, 25, 19), (7, 3, 11)):
+            place = original.TransformIndexToPhysicalPoint(index)
+            assert np.allclose(image.TransformIndexToPhysicalPoint(index), place, atol=1e-3)
+
+    def test_a_four_dimensional_image_of_one_frame_is_read_as_three_dimensional(self, tmp_path: Path) -> None:
+        original = phantom(1)
+        frames = sitk.JoinSeries([original])
+        for ending in (".nii.gz", ".nrrd", ".mha"):
+            image = read_image(write(tmp_path / f"x{ending}", frames))
+            assert image.GetDimension() == 3
+            assert np.allclose(image.GetOrigin(), original.GetOrigin(), atol=1e-4)
+            assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
+
+    def test_a_folder_with_one_image_file_is_that_image(self, tmp_path: Path) -> None:
+        """BraTS 2015, and unpacked Kaggle archives, have a folder per image, the latter with a file's name."""
+        write(tmp_path / "case_flair.nii" / "a.nii", phantom(1))
+        (tmp_path / "case_flair.nii" / "readme.txt").write_text("x")
+        (tmp_path / "case_flair.nii" / "._a.nii").write_text("left by a Mac")
+        assert read_image(tmp_path / "case_flair.nii").GetSize() == SIZE
+
+    def test_a_slightly_sheared_header_is_read_on_the_nearest_grid_and_said(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        set_sform(path, [[4, 0.02, 0, 0], [0, 4, 0, 0], [0, 0, 5, 0]])
+        reading = read(path)
+        assert np.allclose(reading.image.GetSpacing(), SPACING, rtol=1e-3)
+        assert "degrees from right angles" in reading.notes[0]
+
+
+def set_sform(path: Path, rows: list[list[float]]) -> None:
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<2h", content, 252, 0, 1)
+    struct.pack_into("<12f", content, 280, *np.ravel(rows))
+    path.write_bytes(content)
+
+
+class TestFilesThatAreNoImage:
+    def test_a_path_that_does_not_exist(self, tmp_path: Path) -> None:
+        assert "does not exist" in refused(tmp_path / "t1.nii.gz")
+
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ""])
+    def test_an_empty_file(self, tmp_path: Path, ending: str) -> None:
+        (tmp_path / f"x{ending}").touch()
+        assert "0 bytes" in refused(tmp_path / f"x{ending}")
+
+    @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.nrrd", "x.mha", "x.txt", "x.dcm", "x"])
+    def test_text(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("this is no image " * 100)
+        refused(tmp_path / name)
+
+    def test_a_picture(self, tmp_path: Path) -> None:
+        picture = sitk.GetImageFromArray(np.zeros((9, 9), np.uint8))
+        assert "format" in refused(write(tmp_path / "x.png", picture))
+
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+    @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
+    def test_a_truncated_file(self, tmp_path: Path, ending: str, share: float) -> None:
+        path = write(tmp_path / f"x{ending}", phantom(1))
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        message = refused(path)
+        assert "truncated" in message or "not a NIfTI" in message
+
+    def test_a_gzip_file_with_a_flipped_bit(self, tmp_path: Path) -> None:
+        content = bytearray(write(tmp_path / "x.nii.gz", phantom(1)).read_bytes())
+        content[-1500] ^= 0xFF
+        (tmp_path / "x.nii.gz").write_bytes(content)
+        assert "damaged" in refused(tmp_path / "x.nii.gz")
+
+    def test_nifti_that_is_compressed_in_spite_of_its_name_is_read(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        path.with_suffix(".nii.gz").write_bytes(path.read_bytes())
+        assert read_image(path.with_suffix(".nii.gz")).GetSize() == SIZE
+
+    def test_an_empty_folder_and_a_folder_of_many_images(self, tmp_path: Path) -> None:
+        assert "holds no DICOM series and no image file" in refused(tmp_path)
+        for name in ("a.nii", "b.nii"):
+            write(tmp_path / name, phantom(1))
+        assert "2 image files" in refused(tmp_path)
+
+
+class TestImagesThatAreNoHeadMri:
+    @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+    def test_two_dimensions_four_dimensions_and_colour(self, tmp_path: Path, ending: str) -> None:
+        image = phantom(1)
+        assert "2-D" in refused(write(tmp_path / f"slice{ending}", image[:, :, 10]))
+        assert "2-D" in refused(write(tmp_path / f"layer{ending}", image[:, :, 10:11]))
+        assert "4-D" in refused(write(tmp_path / f"frames{ending}", sitk.JoinSeries([image, phantom(2)])))
+        byte = sitk.Cast(image, sitk.sitkUInt8)
+        assert "3 values per voxel" in refused(write(tmp_path / f"rgb{ending}", sitk.Compose(byte, byte, byte)))
+
+    def test_complex_values(self, tmp_path: Path) -> None:
+        real = sitk.Cast(phantom(1), sitk.sitkFloat32)
+        assert "complex" in refused(write(tmp_path / "x.nii.gz", sitk.RealAndImaginaryToComplex(real, real)))
+
+    @pytest.mark.parametrize("value", [0, 7, -3])
+    def test_nothing_but_one_value(self, tmp_path: Path, value: int) -> None:
+        image = with_values(phantom(1), np.full(SIZE[::-1], value, np.int16))
+        assert "is empty" in refused(write(tmp_path / "x.nii.gz", image))
+
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_nothing_but_nan_or_infinite_values(self, tmp_path: Path, value: float, ending: str) -> None:
+        image = with_values(phantom(1), np.full(SIZE[::-1], value, np.float64))
+        assert "full of NaN" in refused(write(tmp_path / f"x{ending}", image))
+
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+    def test_a_few_nan_are_taken_as_zero_and_counted(self, tmp_path: Path, ending: str) -> None:
+        values = sitk.GetArrayFromImage(phantom(1)).astype(np.float32)
+        values[10, 10, 10:13] = (np.nan, np.inf, -np.inf)
+        reading = read(write(tmp_path / f"x{ending}", with_values(phantom(1), values)))
+        assert sitk.GetArrayFromImage(reading.image)[10, 10, 10:13].tolist() == [0, 0, 0]
+        assert "3 voxels" in reading.notes[0]
+
+    def test_a_nan_background_is_usable(self, tmp_path: Path) -> None:
+        values = sitk.GetArrayFromImage(phantom(1)).astype(np.float32)
+        wanted = values.copy()
+        values[values == 0] = np.nan
+        image = read_image(write(tmp_path / "x.nii.gz", with_values(phantom(1), values)))
+        assert np.array_equal(sitk.GetArrayFromImage(image), wanted)
+
+    @pytest.mark.parametrize(("padding", "kind"), [(-32768, np.int16), (-1024, np.int16), (65535, np.uint16)])
+    def test_padding_values_are_taken_as_zero_and_said(self, tmp_path: Path, padding: int, kind: type) -> None:
+        wanted = sitk.GetArrayFromImage(phantom(1)).astype(kind)
+        values = wanted.copy()
+        values[:, :3] = padding
+        wanted[:, :3] = 0
+        reading = read(write(tmp_path / "x.nii.gz", with_values(phantom(1), values)))
+        assert np.array_equal(sitk.GetArrayFromImage(reading.image), wanted)
+        assert f"padding value {padding}" in reading.notes[0]
+
+    def test_negative_intensities_are_not_taken_for_padding(self, tmp_path: Path) -> None:
+        values = (sitk.GetArrayFromImage(phantom(1)).astype(np.float32) - 400) / 200
+        reading = read(write(tmp_path / "x.nii.gz", with_values(phantom(1), values)))
+        assert np.array_equal(sitk.GetArrayFromImage(reading.image), values)
+        assert reading.notes == ()
+
+    def test_a_label_map_is_pointed_out(self, tmp_path: Path) -> None:
+        values = (sitk.GetArrayFromImage(phantom(1)) > 0).astype(np.uint8)
+        reading = read(write(tmp_path / "x.nii.gz", with_values(phantom(1), values)))
+        assert "label map" in reading.notes[0]
+
+    @pytest.mark.parametrize("spacing", [(0.05, 4, 5), (4, 4, 15), (0.004, 0.004, 0.005), (1000, 1000, 1000)])
+    def test_absurd_spacing(self, tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+        assert "the voxel size is" in refused(write(tmp_path / "x.nii.gz", phantom(1, spacing=spacing)))
+
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (11.0, 11.0, 11.9)])
+    def test_absurd_field_of_view(self, tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+        size = SIZE if spacing[0] == 1 else (60, 60, 20)
+        assert "measures" in refused(write(tmp_path / "x.nii.gz", phantom(1, size, spacing)))
+
+    @pytest.mark.parametrize("bad", [0.0, float("nan")])
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_zero_spacing_in_a_nifti_header(self, tmp_path: Path, bad: float, packed: bool) -> None:
+        content = bytearray(write(tmp_path / "x.nii", phantom(1)).read_bytes())
+        struct.pack_into("<f", content, 88, bad)
+        path = tmp_path / ("x.nii.gz" if packed else "x.nii")
+        path.write_bytes(gzip.compress(bytes(content)) if packed else content)
+        assert "voxel size" in refused(path)
+
+    def test_zero_spacing_in_nrrd_and_mha(self, tmp_path: Path) -> None:
+        for ending, right, wrong in ((".nrrd", "(4,0,0)", "(0,0,0)"), (".mha", "Spacing = 4 4 5", "Spacing = 0 4 5")):
+            path = write(tmp_path / f"x{ending}", phantom(1))
+            content = path.read_bytes()
+            assert right.encode() in content
+            path.write_bytes(content.replace(right.encode(), wrong.encode()))
+            assert "voxel size" in refused(path)
+
+    def test_a_header_with_two_voxel_sizes(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        set_sform(path, [[2, 0, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0]])
+        assert "two voxel sizes" in refused(path)
+
+    def test_a_sheared_header(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        set_sform(path, [[4, 1, 0, 0], [0, 3.873, 0, 0], [0, 0, 5, 0]])
+        assert "right angles" in refused(path)
+
+
+class TestDicom:
+    def test_slices_are_sorted_by_position_not_by_name(self, tmp_path: Path) -> None:
+        original = phantom(1)
+        original.SetDirection(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.3, 0.1).GetMatrix())
+        image = read_image(write_series(tmp_path / "s", original, "1.1", {}))
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
+        assert np.allclose(image.GetOrigin(), original.GetOrigin(), atol=1e-3)
+        assert np.allclose(image.GetDirection(), original.GetDirection(), atol=1e-3)
+
+    def test_a_missing_slice_is_interpolated_where_it_is_missing_and_said(self, tmp_path: Path) -> None:
+        z = np.arange(SIZE[2], dtype=np.int16)[:, None, None] * 10 + 100
+        ramp = with_values(phantom(1), np.broadcast_to(z, SIZE[::-1]).astype(np.int16))
+        there = [index for index in range(SIZE[2]) if index not in (7, 8)]
+        reading = read(write_series(tmp_path / "s", ramp, "1.1", {}, there))
+        assert np.allclose(sitk.GetArrayFromImage(reading.image), sitk.GetArrayFromImage(ramp), atol=1e-3)
+        assert np.allclose(reading.image.GetSpacing(), SPACING)
+        assert "5.00 to 15.00 mm apart" in reading.notes[0]
+
+    def test_a_series_with_a_wide_gap_is_refused(self, tmp_path: Path) -> None:
+        there = [index for index in range(SIZE[2]) if not 6 <= index < 12]
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {}, there)
+        assert "slices are missing, 35.0 mm" in refused(folder)
+
+    def test_time_points_in_one_series_are_refused(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "s", phantom(1), "1.1", {})
+        for path in write_series(tmp_path / "t", phantom(2), "1.1", {}).iterdir():
+            image = sitk.ReadImage(str(path))
+            image.SetMetaData("0008|0018", image.GetMetaData("0008|0018") + ".9")
+            writer = sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            writer.SetFileName(str(tmp_path / "s" / f"second{path.name}"))
+            writer.Execute(image)
+        assert "several images per slice position (40 files at 20 positions" in refused(tmp_path / "s")
+
+    def test_a_file_copied_twice_into_the_folder_is_used_once(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        first = sorted(folder.iterdir())[0]
+        (folder / "copy.dcm").write_bytes(first.read_bytes())
+        assert read_image(folder).GetSize() == SIZE
+
+    def test_a_broken_slice_is_left_out_and_said(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"})
+        slices = sorted(folder.iterdir())
+        slices[5].write_bytes(slices[5].read_bytes()[:300])
+        slices[9].write_bytes(b"")
+        for notes in (list(read(folder).notes), study_from_folder(tmp_path).notes):
+            assert "2 DICOM files cannot be read" in notes[0]
+            assert "slices may be missing" in notes[1]
+
+    def test_a_broken_file_and_a_folder_of_broken_files_are_refused(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        for path in folder.iterdir():
+            path.write_bytes(path.read_bytes()[:-1])
+        assert "truncated" in refused(path)
+        assert "20 DICOM files, none of which can be read" in refused(folder)
+        with pytest.raises(UnusableInput, match="holds no image"):
+            study_from_folder(tmp_path)
+
+    def test_a_localiser_of_several_planes_is_refused(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        turned = phantom(2)
+        turned.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
+        write_series(folder, turned, "1.1", {"0008|0018": "x"}, [1, 2], prefix="TURNED")
+        for index, path in enumerate(sorted(folder.glob("TURNED*"))):
+            image = sitk.ReadImage(str(path))
+            image.SetMetaData("0008|0018", f"9.{index + 1}")
+            writer = sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            writer.SetFileName(str(path))
+            writer.Execute(image)
+        assert "different orientations" in refused(folder)
+
+    def test_one_slice_is_refused_with_the_folder_to_give(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        message = refused(sorted(folder.iterdir())[3])
+        assert f"give its folder {folder}" in message
+
+    def test_a_folder_of_two_series_is_refused_as_one_sequence_with_their_names(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"}, prefix="A")
+        write_series(tmp_path / "s", phantom(2), "1.2", {"0008|103e": "AX T2"}, prefix="B")
+        assert "2 DICOM series (AX T1; AX T2)" in refused(tmp_path / "s")
+
+    def test_a_description_in_latin_1_is_readable(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "T1 axialxnach KM"})
+        for path in (tmp_path / "s").iterdir():
+            path.write_bytes(path.read_bytes().replace(b"axialx", b"axi\xe4l "))
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1ce",)
+        assert "T1 axi\u00e4l nach KM" in study.images["T1ce"].recognised_by
+
+
+def brats(folder: Path, names: Sequence[str] = ("flair", "t1", "t1ce", "t2"), stem: str = "BraTS2021_00001_") -> Path:
+    for seed, name in enumerate(names):
+        write(folder / f"{stem}{name}.nii.gz", phantom(seed))
+    return folder
+
+
+class TestFolders:
+    def test_a_brats_study_is_sorted_and_its_segmentation_left_out_and_named(self, tmp_path: Path) -> None:
+        study = study_from_folder(brats(tmp_path, ("seg", "t2", "t1", "flair", "t1ce")))
+        assert study.subset == tuple(study.images) == ("FLAIR", "T1", "T1ce", "T2")
+        assert study.images["T1ce"].source.endswith("BraTS2021_00001_t1ce.nii.gz")
+        assert "with contrast agent" in study.images["T1ce"].recognised_by
+        assert len(study.notes) == 1
+        assert "_seg.nii.gz: not used" in study.notes[0]
+
+    @pytest.mark.parametrize(
+        "stem", ["T1_study_0001_", "TCGA-T1-0001_", "Smith_T1_", "TCGA-GD-A2C5_", "PD_003_", "T2019-", "flair trial "]
+    )
+    def test_a_patient_name_that_all_files_share_does_not_mislead(self, tmp_path: Path, stem: str) -> None:
+        study = study_from_folder(brats(tmp_path, stem=stem))
+        assert {sequence: Path(image.source).name for sequence, image in study.images.items()} == {
+            "FLAIR": f"{stem}flair.nii.gz",
+            "T1": f"{stem}t1.nii.gz",
+            "T1ce": f"{stem}t1ce.nii.gz",
+            "T2": f"{stem}t2.nii.gz",
+        }
+
+    def test_the_name_of_the_given_folder_itself_says_nothing(self, tmp_path: Path) -> None:
+        write(tmp_path / "flair" / "image.nii.gz", phantom(1))
+        with pytest.raises(UnusableInput, match=r"No sequence was recognised.*--t1ce FILE.*image\.nii\.gz"):
+            study_from_folder(tmp_path / "flair")
+        assert study_from_folder(tmp_path).subset == ("FLAIR",)
+
+    def test_folders_inside_name_files_that_do_not_name_themselves(self, tmp_path: Path) -> None:
+        for seed, name in enumerate(("T1", "T1 post", "dark-fluid")):
+            write(tmp_path / "patient" / name / "image.nrrd", phantom(seed))
+        assert study_from_folder(tmp_path).subset == ("FLAIR", "T1", "T1ce")
+
+    def test_dicom_series_mixed_in_one_folder_are_told_apart(self, tmp_path: Path) -> None:
+        for seed, name in enumerate(("AX T1", "AX T1 POST", "AX T2 FLAIR", "AX DWI", "Series 5")):
+            write_series(tmp_path / "all", phantom(seed), f"1.{seed + 1}", {"0008|103e": name}, prefix=f"S{seed}_")
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("FLAIR", "T1", "T1ce")
+        wanted = sitk.GetArrayFromImage(phantom(1))
+        assert np.array_equal(sitk.GetArrayFromImage(study.images["T1ce"].image), wanted)
+        assert any("AX DWI" in note and "diffusion" in note for note in study.notes)
+        assert any("Series 5" in note and "does not decide" in note for note in study.notes)
+
+    def test_dicom_series_in_nested_folders_are_found(self, tmp_path: Path) -> None:
+        for seed, name in enumerate(("t1_mprage_sag", "t2_tse_tra")):
+            write_series(tmp_path / "P1" / "study" / str(seed), phantom(seed), f"1.{seed + 1}", {"0008|103e": name})
+        assert study_from_folder(tmp_path).subset == ("T1", "T2")
+
+    def test_a_series_without_description_is_named_by_its_folder_unless_the_timing_objects(
+        self, tmp_path: Path
+    ) -> None:
+        t1 = {"0018|0080": "450", "0018|0081": "10", "0018|0020": "SE"}
+        write_series(tmp_path / "T1", phantom(0), "1.1", t1)
+        write_series(tmp_path / "T2", phantom(1), "1.2", t1)
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1",)
+        assert any("says T2" in note and "says T1" in note for note in study.notes)
+
+    def test_a_dicom_series_and_its_conversion_are_one_image(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "T1", phantom(0), "1.1", {"0008|103e": "AX T1"})
+        write(tmp_path / "T1" / "AX_T1_0001.nii.gz", sitk.Flip(phantom(0), (False, True, False)))
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1",)
+        assert any("AX_T1_0001.nii.gz: not used, the same image" in note for note in study.notes)
+
+    def test_the_same_image_compressed_and_not_is_one_image(self, tmp_path: Path) -> None:
+        write(tmp_path / "a_t1.nii", phantom(0))
+        write(tmp_path / "a_t1.nii.gz", phantom(0))
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1",)
+        assert any("the same image as" in note for note in study.notes)
+
+    def test_two_images_that_look_like_t1ce_are_refused_with_both_names_and_the_way_out(self, tmp_path: Path) -> None:
+        brats(tmp_path)
+        write(tmp_path / "BraTS2021_00001_t1gd.nii.gz", phantom(9))
+        with pytest.raises(UnusableInput, match=r"2 images look like T1ce: .*_t1ce.*_t1gd.*--t1ce FILE"):
+            study_from_folder(tmp_path)
+
+    def test_nothing_recognised_lists_what_was_seen(self, tmp_path: Path) -> None:
+        for number in range(4):
+            write(tmp_path / f"BRATS_001_000{number}.nii.gz", phantom(number))
+        with pytest.raises(UnusableInput, match=r"No sequence was recognised.*BRATS_001_0000.*channel number"):
+            study_from_folder(tmp_path)
+
+    def test_a_folder_without_images_and_a_path_that_is_no_folder(self, tmp_path: Path) -> None:
+        (tmp_path / "readme.txt").write_text("x")
+        with pytest.raises(UnusableInput, match="holds no image"):
+            study_from_folder(tmp_path)
+        with pytest.raises(UnusableInput, match="is not a folder"):
+            study_from_folder(tmp_path / "readme.txt")
+
+    def test_a_broken_image_in_the_folder_is_named(self, tmp_path: Path) -> None:
+        brats(tmp_path)
+        path = tmp_path / "BraTS2021_00001_t2.nii.gz"
+        path.write_bytes(path.read_bytes()[:-500])
+        with pytest.raises(UnusableInput, match=r"_t2\.nii\.gz is truncated"):
+            study_from_folder(tmp_path)
+
+    def test_a_localiser_of_three_slices_is_no_candidate(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "a", phantom(0), "1.1", {"0008|103e": "T1 quick"}, [1, 2, 3])
+        write_series(tmp_path / "b", phantom(1), "1.2", {"0008|103e": "AX T1"})
+        study = study_from_folder(tmp_path)
+        assert study.images["T1"].source.endswith("(AX T1)")
+        assert any("3 slices are no volume" in note for note in study.notes)
+
+    def test_a_common_start_is_cut_only_where_it_is_a_name(self) -> None:
+        assert without_common_start(["AX_T1_FLAIR.nii", "AX_T1_MPRAGE.nii"]) == ["AX_T1_FLAIR.nii", "AX_T1_MPRAGE.nii"]
+        assert without_common_start(["P1_T1_pre.nii", "P1_T1_post.nii"]) == ["P1_T1_pre.nii", "P1_T1_post.nii"]
+        assert without_common_start(["P1_T1_t2.nii", "P1_T1_flair.nii"]) == ["t2.nii", "flair.nii"]
+        assert without_common_start(["P1_T1.nii"]) == ["P1_T1.nii"]
+
+
+class TestFilesGivenByName:
+    def test_a_subset_is_kept_in_channel_order_with_its_sources(self, tmp_path: Path) -> None:
+        brats(tmp_path)
+        given = {"T2": tmp_path / "BraTS2021_00001_t2.nii.gz", "FLAIR": str(tmp_path / "BraTS2021_00001_flair.nii.gz")}
+        study = study_from_files(given)
+        assert study.subset == tuple(study.images) == ("FLAIR", "T2")
+        assert study.images["FLAIR"].source == given["FLAIR"]
+        assert study.images["FLAIR"].recognised_by == "given as FLAIR"
+        assert study.notes == []
+
+    def test_no_sequence_at_all(self) -> None:
+        for nothing in (lambda: study_from_files({}), lambda: study_from_images({})):
+            with pytest.raises(UnusableInput, match="No sequence is given"):
+                nothing()
+
+    def test_the_same_file_twice_by_path_by_link_and_by_content(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.nii.gz", phantom(0))
+        (tmp_path / "link.nii.gz").symlink_to(path)
+        copy = write(tmp_path / "copy.mha", phantom(0))
+        moved = phantom(0)
+        moved.SetOrigin((0, 0, 0))
+        for other in (path, tmp_path / "link.nii.gz", copy, write(tmp_path / "moved.nrrd", moved)):
+            with pytest.raises(UnusableInput, match=r"same (file|image)"):
+                study_from_files({"T1": path, "T1ce": other})
+
+    def test_a_name_that_says_otherwise_is_noted_not_obeyed(self, tmp_path: Path) -> None:
+        study = study_from_files({"T1": write(tmp_path / "x_t2.nii.gz", phantom(0))})
+        assert study.subset == ("T1",)
+        assert "looks like T2" in study.notes[0]
+
+    def test_a_dicom_folder_that_says_otherwise_is_noted(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(0), "1.1", {"0008|103e": "FLAIR_ROI"})
+        assert "none of the four" in study_from_files({"FLAIR": folder}).notes[0]
+
+    def test_a_misspelt_sequence_is_an_error_in_the_program(self, tmp_path: Path) -> None:
+        with pytest.raises(KeyError):
+            study_from_files({"t1": tmp_path})
+
+
+class TestOneStudy:
+    def test_images_that_do_not_overlap_are_refused(self) -> None:
+        far = phantom(1)
+        far.SetOrigin((500.0, 0.0, 0.0))
+        with pytest.raises(UnusableInput, match=r"do not overlap in space.*0% of the smaller"):
+            study_from_images({"T1": phantom(0), "T2": far})
+
+    def test_a_slab_inside_the_other_field_of_view_overlaps_fully(self) -> None:
+        slab = phantom(1, (24, 26, 13))
+        assert overlap(slab, phantom(0)) == overlap(phantom(0), slab) == 1.0
+
+    @pytest.mark.parametrize("shift", [0.25, 0.5, 0.75])
+    def test_overlap_is_the_shared_part_of_the_smaller_box(self, shift: float) -> None:
+        moved = phantom(1)
+        moved.SetOrigin(np.add(moved.GetOrigin(), (0, shift * SIZE[1] * SPACING[1], 0)))
+        assert overlap(phantom(0), moved) == pytest.approx(1 - shift, abs=0.07)
+
+    def test_the_same_voxels_in_another_order_are_the_same_image(self) -> None:
+        image = phantom(0)
+        assert same_image(image, sitk.DICOMOrient(image, "RSP"))
+        assert not same_image(image, phantom(1))
+        assert not same_image(image, image[:, :, 1:])
+
+    def test_images_in_memory_are_copied_and_named_as_told(self) -> None:
+        values = sitk.GetArrayFromImage(phantom(0)).astype(np.float32)
+        values[0, 0, 0] = np.nan
+        image = with_values(phantom(0), values)
+        study = study_from_images({"T1": image}, {"T1": "MRHead"})
+        assert study.images["T1"].source == "MRHead"
+        assert study.notes[0].startswith("MRHead: 1 voxels")
+        assert np.isnan(image[0, 0, 0])
+        assert np.isfinite(sitk.GetArrayFromImage(study.images["T1"].image)).all()
+
+    def test_different_dicom_patients_are_refused_and_different_dates_noted(self, tmp_path: Path) -> None:
+        write_series(tmp_path / "1", phantom(0), "1.1", {"0008|103e": "T1"})
+        write_series(tmp_path / "2", phantom(1), "1.2", {"0008|103e": "T2", "0008|0020": "20240303"})
+        assert "20240102 and 20240303" in study_from_folder(tmp_path).notes[0]
+        write_series(tmp_path / "3", phantom(2), "1.3", {"0008|103e": "FLAIR", "0010|0020": "P2"})
+        with pytest.raises(UnusableInput, match=r"different DICOM patient IDs"):
+            study_from_folder(tmp_path)
+
+    def test_an_empty_study_has_no_subset(self) -> None:
+        assert Study({}).subset == ()
+
+
+needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the research data beside the repository is absent")
+
+
+@needs_data
+class TestRealStudies:
+    @pytest.mark.parametrize(
+        ("folder", "size"), [("original/BraTS2021_00495", (240, 240, 155)), ("native/TCGA-FG-6692", (208, 256, 26))]
+    )
+    def test_a_study_of_nifti_files_is_recognised_completely(self, folder: str, size: tuple[int, int, int]) -> None:
+        study = study_from_folder(SHARED / folder)
+        assert study.subset == ("FLAIR", "T1", "T1ce", "T2")
+        assert study.images["FLAIR"].image.GetSize() == size
+        assert all("_seg." in note for note in study.notes)
+
+    def test_brainix_is_recognised_without_its_outline_and_without_t1ce(self, brainix: Path) -> None:
+        study = study_from_folder(brainix)
+        assert study.subset == ("FLAIR", "T1", "T2")
+        assert [image.image.GetDepth() for image in study.images.values()] == [22, 22, 22]
+        assert any("ROI" in note and "outline" in note for note in study.notes)
+        assert any(".nii.gz: not used, the same image" in note for note in study.notes)
+
+
+@pytest.fixture(scope="module")
+def brainix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("brainix")
+    with tarfile.open(SHARED / "native" / "BRAINIX_dicom.tar.xz") as archive:
+        archive.extractall(folder)
+    return folder
