@@ -175,9 +175,10 @@ def _explain(path: Path, error: str, shear: float) -> str:
         )
     if "Zero-valued spacing" in error:
         return f"{path}: the voxel size in its header is zero. Export the image again with its voxel size."
-    reason = error.strip().splitlines()[-1].strip()
+    last = error.strip().splitlines()[-1].strip()
+    reason = "" if last.startswith("Reason:") else f" ({last})"  # MetaImage's "Reason" is the last errno of anything
     return (
-        f"{path} cannot be read as {image_suffix(path)}: it is truncated, damaged or not an image ({reason}). "
+        f"{path} cannot be read as {image_suffix(path)}: it is truncated, damaged or not an image{reason}. "
         "Copy or export the file again."
     )
 
