@@ -1,0 +1,130 @@
+"""From a study as it came to what the network takes: one grid, one brain, one intensity scale; and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from .alignment import align, naming
+from .geometry import HALF, Grid, resample, working_grid
+from .normalise import normalise
+from .progress import Job
+from .reference import choose_reference
+from .sequences import SEQUENCES
+from .study import Study
+
+MARGIN_MM = 6.0
+"""What the network sees around the brain."""
+
+_NOTED_COVERAGE = 0.95  # of the brain; a stack that misses more of it is mentioned
+
+
+@dataclass
+class Harmonised:
+    """A study on the working grid.
+
+    channels: float32 (4, z, y, x) in channel order, see ``normalise``; an absent sequence is all zeros.
+    present: which channels hold a sequence. brain: bool (z, y, x). grid: where these arrays lie.
+    reference, reference_grid: the sequence that results go back to, and its native grid.
+    transforms: per present sequence, from physical points of the reference to those of the sequence (LPS, mm).
+    findings: what a reader should check. record: the same and more, as plain values for report.json.
+    """
+
+    channels: np.ndarray
+    present: tuple[bool, bool, bool, bool]
+    brain: np.ndarray
+    grid: Grid
+    reference: str
+    reference_grid: Grid
+    transforms: dict[str, sitk.Transform]
+    findings: list[str]
+    record: dict[str, Any]
+
+
+def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = None) -> Harmonised:
+    """Align, resample and normalise the sequences of a study.
+
+    The working grid follows the axes of the reference, so headers that are flipped, permuted, shifted or rotated as a
+    whole give the same arrays. Every sequence is interpolated once, from its native grid.
+
+    Args:
+        study: checked, at least one sequence.
+        spacing: side of the cubic working voxels, mm.
+        multiple: the sides of the working grid are multiples of this.
+        job: told about progress, asked for cancellation.
+
+    Raises:
+        UnusableInput: no brain is found, or the sequences are not of one head.
+        Cancelled: on request.
+    """
+    job = job or Job()
+    images = {name: study.images[name].image for name in study.subset}
+    reference = choose_reference(images)
+    alignment = align(images, reference.sequence, job.part(0.0, 0.7))
+    job.report("harmonise", 0.7, "bringing the sequences onto the working grid")
+    grid = working_grid(alignment.brain, spacing, MARGIN_MM, multiple)
+    brain = _inside(alignment.brain, grid)
+    channels = np.zeros((len(SEQUENCES), *grid.shape), dtype=np.float32)
+    coverage = {}
+    for number, name in enumerate(SEQUENCES):
+        job.check()
+        if name not in images:
+            continue
+        transform = alignment.transforms[name]
+        measured = brain & _inside(alignment.extents[name], grid, transform)
+        coverage[name] = float(np.count_nonzero(measured) / max(np.count_nonzero(brain), 1))
+        values = resample(images[name], grid, transform=transform, antialias=True)
+        with naming(name):
+            channels[number] = normalise(sitk.GetArrayViewFromImage(values), measured)
+    job.report("harmonise", 1.0, f"{' x '.join(map(str, grid.size))} voxels of {spacing:g} mm")
+    return Harmonised(
+        channels=channels,
+        present=tuple(name in images for name in SEQUENCES),
+        brain=brain,
+        grid=grid,
+        reference=reference.sequence,
+        reference_grid=Grid.of(images[reference.sequence]),
+        transforms=alignment.transforms,
+        findings=alignment.findings + _coverage_findings(coverage),
+        record={
+            "reference": reference.sequence,
+            "reference_reason": reference.reason,
+            **alignment.record,
+            "share_of_brain_covered": {name: round(share, 3) for name, share in coverage.items()},
+        },
+    )
+
+
+def to_reference(volume: np.ndarray, harmonised: Harmonised) -> np.ndarray:
+    """Probabilities on the working grid -> the reference's native grid.
+
+    Args:
+        volume: float32 (C, z, y, x) on ``harmonised.grid``.
+
+    Returns:
+        float32 (C, z, y, x) on ``harmonised.reference_grid``, interpolated linearly in physical space; 0 outside the
+        working grid.
+    """
+    native = harmonised.reference_grid
+    result = np.empty((len(volume), *native.shape), dtype=np.float32)
+    for number, channel in enumerate(volume):  # one at a time: native grids are large
+        image = resample(harmonised.grid.image(channel.astype(np.float32, copy=False)), native)
+        result[number] = sitk.GetArrayViewFromImage(image)
+    return result
+
+
+def _inside(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> np.ndarray:
+    """A mask on another grid, bool (z, y, x)."""
+    moved = resample(sitk.Cast(mask, sitk.sitkFloat32), grid, transform=transform)
+    return sitk.GetArrayFromImage(moved) > HALF
+
+
+def _coverage_findings(coverage: dict[str, float]) -> list[str]:
+    return [
+        f"{name} shows only {share:.0%} of the brain; elsewhere the result rests on the other sequences."
+        for name, share in coverage.items()
+        if share < _NOTED_COVERAGE
+    ]
