@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
 from dataclasses import dataclass
 from types import ModuleType
@@ -9,6 +11,7 @@ from types import ModuleType
 import numpy as np
 
 from .errors import UnusableInput
+from .machine import usable_cores
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 OLDEST_TORCH = (2, 1)
@@ -107,15 +110,73 @@ def _is_mac() -> bool:
 def _fault(torch: ModuleType, name: str) -> str | None:
     """What is wrong with a device, by running a block like the network's on it and on the CPU; None if nothing is."""
     nn = torch.nn
-    values = torch.linspace(-2, 2, 4 * 8 * 8 * 8).sin().reshape(1, 4, 8, 8, 8)
+    values = torch.linspace(-200, 200, 4 * 8 * 8 * 8).sin().reshape(1, 4, 8, 8, 8)
     try:
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
-            block = nn.Sequential(nn.Conv3d(4, 8, 3, padding=1), nn.GroupNorm(8, 8), nn.Conv3d(8, 4, 1)).eval()
+            torch.manual_seed(0)
+            block = nn.Sequential(
+                nn.Conv3d(4, 8, 3, stride=2, padding=1), nn.GroupNorm(8, 8), nn.ReLU(), nn.ConvTranspose3d(8, 8, 1),
+                nn.Upsample(scale_factor=2.0), nn.Upsample(size=(6, 6, 6), mode="trilinear"), nn.Conv3d(8, 4, 1),
+            )  # fmt: skip
             expected = block(values)
             found = block.to(name)(values.to(name)).cpu()
     except Exception as error:  # drivers fail in many ways, and every one of them means: do not use it
-        return f"{name} failed a test convolution ({str(error).strip().splitlines()[0] if str(error) else error!r})"
+        return f"{name} failed a test convolution ({first_line(error)})"
     # TensorFloat-32 may be on and is good to about 1e-3; a broken device is off by far more
     if not torch.allclose(found, expected, atol=0.02):
         return f"{name} computed a test convolution wrongly (off by {float((found - expected).abs().max()):.2g})"
     return None
+
+
+@dataclass(frozen=True)
+class CpuTuning:
+    """What tune_cpu did: how many threads PyTorch uses, and one sentence that says why and what else was set."""
+
+    threads: int
+    reason: str
+
+
+def tune_cpu(threads: int | None = None) -> CpuTuning:
+    """Let PyTorch use the physical cores this process may use, and glibc keep memory that is about to be used again.
+
+    For a process that ends with the job (worker, command): freed memory is not given back to the system any more.
+    Measured with the compact network and one thread: 1.0 s before, 0.6 s after, the same result bit for bit.
+
+    Args:
+        threads: this many instead. The variable OMP_NUM_THREADS, if set, comes next, then the cores.
+
+    Raises:
+        TorchUnusable: see require_torch.
+    """
+    torch = require_torch()
+    cores = usable_cores()
+    if threads is not None:
+        reason = "as asked for"
+    elif os.environ.get("OMP_NUM_THREADS"):
+        threads, reason = torch.get_num_threads(), "from OMP_NUM_THREADS"
+    elif cores is not None:
+        threads, reason = cores, "one per physical core that may be used"
+    else:
+        threads, reason = torch.get_num_threads(), "PyTorch's own choice"
+    torch.set_num_threads(threads)
+    memory = "freed memory is kept for the next layer" if _keep_freed_memory() else "memory is handled as by default"
+    return CpuTuning(threads, f"{threads} thread{'s' * (threads != 1)} ({reason}); {memory}")
+
+
+def _keep_freed_memory() -> bool:
+    """Tell glibc to keep and reuse large blocks; otherwise every layer pays for fresh pages. False where not glibc."""
+    if platform.system() != "Linux":
+        return False
+    max_mmaps, trim_threshold, top_pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    # not M_MMAP_THRESHOLD: glibc before 2.35 refuses values above 32 MB there, and one activation has 40
+    settings = ((max_mmaps, 0), (trim_threshold, 2**31 - 1), (top_pad, 256 << 20))
+    return all([mallopt(option, value) == 1 for option, value in settings])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
