@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from MSTKDSegmenterLib.engine import device as devices
-from MSTKDSegmenterLib.engine.device import TorchUnusable, choose_device, require_torch, tune_cpu
+from MSTKDSegmenterLib.engine.device import TorchUnusable, choose_device, require_torch
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.machine import free_memory, usable_cores
 
@@ -127,7 +127,7 @@ def test_a_pytorch_that_does_not_go_with_numpy_is_said(monkeypatch: pytest.Monke
 
 def test_a_missing_pytorch_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # how Python is told that there is no such module
-    with pytest.raises(TorchUnusable, match="PyTorch is not installed. Install it: pip install torch"):
+    with pytest.raises(TorchUnusable, match=r"PyTorch is not installed\. Install it: pip install torch"):
         require_torch()
 
 
