@@ -11,7 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from MSTKDSegmenterLib.engine import device as devices
-from MSTKDSegmenterLib.engine.device import TorchUnusable, choose_device, require_torch
+from MSTKDSegmenterLib.engine.device import TorchError, choose_device, require_torch
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.machine import free_memory, usable_cores
 
@@ -105,13 +105,13 @@ def test_a_working_pytorch_is_accepted() -> None:
 
 def test_a_half_installed_pytorch_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # what an empty folder named torch imports as
-    with pytest.raises(TorchUnusable, match=r"installed only in part.*pip install --force-reinstall torch"):
+    with pytest.raises(TorchError, match=r"installed only in part.*pip install --force-reinstall torch"):
         require_torch()
 
 
 def test_a_pytorch_that_is_too_old_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__="1.13.1+cu117", nn=None))
-    with pytest.raises(TorchUnusable, match=r"version 1\.13\.1\+cu117, expected 2\.1 or newer"):
+    with pytest.raises(TorchError, match=r"version 1\.13\.1\+cu117, expected 2\.1 or newer"):
         require_torch()
 
 
@@ -121,13 +121,13 @@ def test_a_pytorch_that_does_not_go_with_numpy_is_said(monkeypatch: pytest.Monke
 
     old = SimpleNamespace(__version__="2.2.2", nn=None, from_numpy=refuse)
     monkeypatch.setitem(sys.modules, "torch", old)
-    with pytest.raises(TorchUnusable, match=r"2\.2\.2 does not work with NumPy .*pip install 'numpy<2'"):
+    with pytest.raises(TorchError, match=r"2\.2\.2 does not work with NumPy .*pip install 'numpy<2'"):
         require_torch()
 
 
 def test_a_missing_pytorch_is_said_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)  # how Python is told that there is no such module
-    with pytest.raises(TorchUnusable, match=r"PyTorch is not installed\. Install it: pip install torch"):
+    with pytest.raises(TorchError, match=r"PyTorch is not installed\. Install it: pip install torch"):
         require_torch()
 
 
@@ -144,7 +144,7 @@ def test_a_broken_pytorch_is_said_with_a_remedy(
     (tmp_path / "torch.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "torch")
-    with pytest.raises(TorchUnusable, match=message):
+    with pytest.raises(TorchError, match=message):
         require_torch()
 
 

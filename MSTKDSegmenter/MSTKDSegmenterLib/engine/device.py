@@ -17,7 +17,7 @@ DEVICES = ("auto", "cuda", "mps", "cpu")
 OLDEST_TORCH = (2, 1)
 
 
-class TorchUnusable(RuntimeError):
+class TorchError(RuntimeError):
     """PyTorch is not there, or is there and does not work. The message says what to do."""
 
 
@@ -33,27 +33,27 @@ def require_torch() -> ModuleType:
     """The module ``torch``, after making sure that it is whole: half an installation can often be imported.
 
     Raises:
-        TorchUnusable: it is missing, broken, too old, or does not go with the installed NumPy.
+        TorchError: it is missing, broken, too old, or does not go with the installed NumPy.
     """
     again = "Install it again: pip install --force-reinstall torch (in Slicer: the PyTorch extension)."
     try:
         import torch
     except ModuleNotFoundError as error:
         if error.name != "torch":
-            raise TorchUnusable(f"PyTorch is installed, but lacks its part {error.name!r}. {again}") from error
+            raise TorchError(f"PyTorch is installed, but lacks its part {error.name!r}. {again}") from error
         message = "PyTorch is not installed. Install it: pip install torch (in Slicer: the PyTorch extension)."
-        raise TorchUnusable(message) from error
+        raise TorchError(message) from error
     except Exception as error:  # a broken binary raises whatever it likes: OSError, AttributeError, TypeError ...
-        raise TorchUnusable(f"PyTorch is installed, but cannot be loaded ({error}). {again}") from error
+        raise TorchError(f"PyTorch is installed, but cannot be loaded ({error}). {again}") from error
     version = getattr(torch, "__version__", None)
     if version is None or not hasattr(torch, "nn"):
-        raise TorchUnusable(f"PyTorch is installed only in part: {getattr(torch, '__path__', 'torch')}. {again}")
+        raise TorchError(f"PyTorch is installed only in part: {getattr(torch, '__path__', 'torch')}. {again}")
     if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_TORCH:
-        raise TorchUnusable(f"PyTorch is version {version}, expected 2.1 or newer. Update: pip install --upgrade torch")
+        raise TorchError(f"PyTorch is version {version}, expected 2.1 or newer. Update: pip install --upgrade torch")
     try:
         torch.from_numpy(np.ones(1, dtype=np.float32))
     except RuntimeError as error:
-        raise TorchUnusable(
+        raise TorchError(
             f"PyTorch {version} does not work with NumPy {np.__version__} ({error}). Install: pip install 'numpy<2'"
         ) from error
     return torch
@@ -66,7 +66,7 @@ def choose_device(requested: str = "auto") -> Device:
 
     Raises:
         UnusableInput: the name is unknown, or that device was asked for and cannot be used.
-        TorchUnusable: see require_torch.
+        TorchError: see require_torch.
     """
     if requested not in DEVICES:
         raise UnusableInput(f"Device {requested!r} is unknown, expected one of {', '.join(DEVICES)}.")
@@ -146,7 +146,7 @@ def tune_cpu(threads: int | None = None) -> CpuTuning:
         threads: this many instead. The variable OMP_NUM_THREADS, if set, comes next, then the cores.
 
     Raises:
-        TorchUnusable: see require_torch.
+        TorchError: see require_torch.
     """
     torch = require_torch()
     cores = usable_cores()

@@ -65,7 +65,7 @@ def predict(
         Cancelled: on request.
         MemoryError: not even the smallest tile fits on the CPU.
         ValueError: the arguments contradict each other (a programming error).
-        TorchUnusable: see require_torch.
+        TorchError: see require_torch.
     """
     channels = np.asarray(channels, dtype=np.float32)
     _check(network, channels, present)

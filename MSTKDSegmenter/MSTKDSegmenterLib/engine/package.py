@@ -64,7 +64,7 @@ class ModelPackage:
 
         Raises:
             PackageError: the description and the weights are not of the same network.
-            TorchUnusable: PyTorch is not installed or does not work.
+            TorchError: PyTorch is not installed or does not work.
         """
         return self._network
 
