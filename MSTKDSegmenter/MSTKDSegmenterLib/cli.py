@@ -85,6 +85,7 @@ def _segment(options: argparse.Namespace) -> None:
     if options.folder is None and not given:
         raise UnusableInput("no sequence was given: name at least one, such as --flair FILE, or a folder with a study")
 
+    from .engine.device import tune_cpu
     from .engine.package import load
     from .engine.report import write_report
     from .engine.segment import segment
@@ -93,6 +94,7 @@ def _segment(options: argparse.Namespace) -> None:
 
     package = load(options.model or _shipped())
     study = study_from_folder(options.folder) if options.folder is not None else study_from_files(given)
+    tune_cpu()
     result = segment(study, package, options.device, None if options.quiet else _show)
     with _all_or_nothing(options.output) as folder:
         write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid)

@@ -48,8 +48,9 @@ def segment(
         cancelled: asked often; once it answers True, Cancelled is raised within two seconds.
 
     Raises:
-        UnusableInput: the study cannot be segmented (no brain, sequences of different bodies, ...).
-        RuntimeError: the device that was asked for does not work.
+        UnusableInput: the study cannot be segmented (no brain, sequences of different bodies, ...), or the device that
+            was asked for is not there.
+        TorchError: PyTorch is not installed or does not work.
         Cancelled: on request.
     """
     job = Job(progress, cancelled)

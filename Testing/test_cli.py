@@ -1,0 +1,312 @@
+"""The command mstkd, run as a user runs it: exit codes, one line of reason, nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MSTKDSegmenterLib import cli
+from MSTKDSegmenterLib.engine import package
+from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+
+GRID = dict(size=20, spacing=8.0)  # 160 mm: a head-sized box of few voxels
+
+
+def image(seed: int, **geometry: float) -> sitk.Image:
+    """A stripped "brain": an ellipsoid of noise in zeros."""
+    size = int(geometry.get("size", GRID["size"]))
+    axes = np.ogrid[:size, :size, :size]
+    inside = sum(((a - size / 2) / (size * 0.4)) ** 2 for a in axes) < 1
+    noise = np.random.default_rng(seed).normal(100, 20, size=(size,) * 3)
+    result = sitk.GetImageFromArray((noise * inside).astype(np.float32))
+    result.SetSpacing([GRID["spacing"]] * 3)
+    return result
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> dict[str, Path]:
+    paths = {}
+    for seed, name in enumerate(("flair", "t1", "t1ce", "t2")):
+        paths[name] = tmp_path / f"p_{name}.nii.gz"
+        sitk.WriteImage(image(seed), str(paths[name]))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network with random weights that marks something, so that every part of the path has work to do."""
+    import torch
+
+    torch.manual_seed(0)
+    network = build(NetworkConfig(width=8, blocks=(1, 1, 1, 1), availability=True))
+    torch.nn.init.constant_(network.head.bias, 0.0)
+    card = {
+        "kind": "tumour", "name": "tiny", "version": "0", "spacing_mm": 8.0,
+        "thresholds": {"WT": 0.7, "TC": 0.5, "ET": 0.25}, "licence": "none", "data": "none", "intended_use": "tests",
+        "citation": [], "quality": {"measured_on": [], "command": "none", "table": {}},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    package.write(folder, network, card)
+    return folder
+
+
+def run(*arguments: object, package: Path | None = None) -> tuple[int, str]:
+    """Exit code and stderr of the real command in its own process."""
+    command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", *map(str, arguments)]
+    if package is not None:
+        command += ["--model", str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stderr
+
+
+def call(*arguments: object, capsys: pytest.CaptureFixture) -> tuple[int, str]:
+    """The same within this process: quicker, for inputs that are refused."""
+    code = cli.main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().err
+
+
+def test_a_study_gives_three_files_on_the_grid_of_its_reference(
+    study: dict, tiny_package: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, errors = run("segment", "--flair", study["flair"], "--t2", study["t2"], "-o", out, package=tiny_package)
+    assert code == 0, errors
+    assert sorted(p.name for p in out.iterdir()) == ["labels.nii.gz", "report.json", "segmentation.seg.nrrd"]
+    labels = sitk.ReadImage(str(out / "labels.nii.gz"))
+    reference = sitk.ReadImage(str(study["flair"]))
+    assert labels.GetSize() == reference.GetSize()
+    np.testing.assert_allclose(labels.GetOrigin(), reference.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(labels.GetDirection(), reference.GetDirection(), atol=1e-6)
+    values = sitk.GetArrayFromImage(labels)
+    report = json.loads((out / "report.json").read_text())
+    assert report["subset"] == "FLAIR+T2"
+    assert set(report["inputs"]) == {"FLAIR", "T2"}
+    voxel_ml = GRID["spacing"] ** 3 / 1000
+    assert report["volumes_ml"]["WT"] == pytest.approx((values > 0).sum() * voxel_ml, abs=1e-3)
+    assert report["volumes_ml"]["TC"] == pytest.approx(np.isin(values, (1, 3)).sum() * voxel_ml, abs=1e-3)
+    assert report["model"]["sha256"] == json.loads((tiny_package / "model.json").read_text())["weights"]["sha256"]
+    assert report["findings"]
+
+
+def test_a_folder_is_sorted_by_itself_and_the_result_is_the_same(
+    study: dict, tiny_package: Path, tmp_path: Path
+) -> None:
+    named, sorted_ = tmp_path / "named", tmp_path / "sorted"
+    flags = [item for name, path in study.items() for item in (f"--{name}", path)]
+    assert run("segment", *flags, "-o", named, package=tiny_package)[0] == 0
+    assert run("segment", study["t1"].parent, "-o", sorted_, package=tiny_package)[0] == 0
+    first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(f / "labels.nii.gz"))) for f in (named, sorted_))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_help_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from MSTKDSegmenterLib.cli import main\n"
+        "try: main(['segment', '--help'])\n"
+        "except SystemExit as end: sys.exit(end.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--flair" in done.stdout
+
+
+def test_info_tells_model_device_and_versions(tiny_package: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["info", "--json", "--model", str(tiny_package)]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["model"]["name"] == "tiny"
+    assert len(facts["model"]["sha256"]) == 64
+    assert facts["device"].split(":")[0] in ("cpu", "cuda", "mps")
+
+
+def test_no_sequence_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, error = call("segment", "-o", tmp_path / "out", capsys=capsys)
+    assert code == 2
+    assert "no sequence was given" in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_and_a_named_sequence_together_are_refused(
+    study: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    code, error = call("segment", tmp_path, "--t1", study["t1"], "-o", tmp_path / "out", capsys=capsys)
+    assert code == 2
+    assert "one or the other" in error
+
+
+def broken(kind: str, folder: Path) -> Path:
+    """One unusable input of each kind that the command must refuse."""
+    path = folder / f"{kind}.nii.gz"
+    array = sitk.GetArrayFromImage(image(7))
+    if kind == "missing":
+        return path
+    if kind == "empty":
+        path.write_bytes(b"")
+        return path
+    if kind == "text":
+        path = folder / "text.nii"
+        path.write_text("this is not an image")
+        return path
+    if kind == "truncated":
+        whole = folder / "whole.nii.gz"
+        sitk.WriteImage(image(7), str(whole))
+        path.write_bytes(whole.read_bytes()[:-2000])
+        return path
+    made = {
+        "flat": lambda: sitk.GetImageFromArray(array[10]),
+        "four-dimensional": lambda: sitk.GetImageFromArray(np.stack([array, array + 1]), isVector=False),
+        "colour": lambda: sitk.GetImageFromArray(np.stack([array] * 3, axis=-1).astype(np.uint8), isVector=True),
+        "zero": lambda: sitk.GetImageFromArray(array * 0),
+        "constant": lambda: sitk.GetImageFromArray(array * 0 + 5),
+        "nan": lambda: sitk.GetImageFromArray(array * np.nan),
+        "tiny-spacing": lambda: sitk.GetImageFromArray(array),
+    }[kind]()
+    if made.GetDimension() == 3:
+        made.SetSpacing([0.001 if kind == "tiny-spacing" else GRID["spacing"]] * 3)
+    if kind == "colour":
+        path = path.with_suffix("").with_suffix(".nrrd")
+    sitk.WriteImage(made, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "word"),
+    [
+        ("missing", "missing"),
+        ("empty", "empty"),
+        ("text", "text"),
+        ("truncated", "truncated"),
+        ("flat", "3-D|2-D|2D|3D|dimension"),
+        ("four-dimensional", "4|dimension"),
+        ("colour", "colour|component|RGB"),
+        ("zero", "zero|0"),
+        ("constant", "constant|same|5"),
+        ("nan", "NaN"),
+        ("tiny-spacing", "spacing"),
+    ],
+)
+def test_an_unusable_file_is_refused_with_its_reason_and_nothing_is_written(
+    kind: str, word: str, study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    import re
+
+    path = broken(kind, tmp_path)
+    before = path.read_bytes() if path.exists() else None
+    out = tmp_path / "out"
+    code, error = call(
+        "segment", "--flair", study["flair"], "--t2", path, "-o", out, "--model", tiny_package, capsys=capsys
+    )
+    last = error.strip().splitlines()[-1]
+    assert code == 2, error
+    assert last.startswith("mstkd: ")
+    assert re.search(word, last), last
+    assert not out.exists()
+    assert (path.read_bytes() if path.exists() else None) == before
+
+
+def test_the_same_file_twice_is_refused(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    code, error = call(
+        "segment",
+        "--t1",
+        study["t1"],
+        "--t2",
+        study["t1"],
+        "-o",
+        tmp_path / "out",
+        "--model",
+        tiny_package,
+        capsys=capsys,
+    )
+    assert code == 2
+    assert "T1" in error
+    assert "T2" in error
+
+
+def test_sequences_far_apart_are_refused(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    far = image(9)
+    far.SetOrigin([900.0, 0.0, 0.0])
+    sitk.WriteImage(far, str(tmp_path / "far.nii.gz"))
+    code, error = call(
+        "segment", "--t1", study["t1"], "--t2", tmp_path / "far.nii.gz", "-o", tmp_path / "o", "--model", tiny_package,
+        capsys=capsys,
+    )  # fmt: skip
+    assert code == 2
+    assert "overlap" in error
+
+
+def test_results_are_never_written_over_unless_forced(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("precious")
+    (out / "notes.txt").write_text("mine")
+    arguments = ["segment", "--t1", study["t1"], "-o", out, "--model", tiny_package]
+    code, error = call(*arguments, capsys=capsys)
+    assert code == 2
+    assert "--force" in error
+    assert (out / "report.json").read_text() == "precious"
+    code, error = call(*arguments, "--force", capsys=capsys)
+    assert code == 0, error
+    assert json.loads((out / "report.json").read_text())["subset"] == "T1"
+    assert (out / "notes.txt").read_text() == "mine"
+
+
+def test_a_forced_run_that_fails_leaves_the_old_result(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.json").write_text("precious")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cli, "_write_labels", full)
+    code, error = call("segment", "--t1", study["t1"], "-o", out, "--model", tiny_package, "--force", capsys=capsys)
+    assert code == 1
+    assert "No space left" in error
+    assert [p.name for p in out.iterdir()] == ["report.json"]
+    assert (out / "report.json").read_text() == "precious"
+
+
+def test_an_output_that_is_a_file_is_refused(study: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, error = call("segment", "--t1", study["t1"], "-o", study["t2"], capsys=capsys)
+    assert code == 2
+    assert "is a file" in error
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_output_that_cannot_be_written_is_refused(
+    study: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    code, error = call("segment", "--t1", study["t1"], "-o", locked / "out", capsys=capsys)
+    assert code == 2
+    assert "cannot be written" in error
+
+
+def test_an_altered_model_is_refused(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    copy = tmp_path / "model"
+    copy.mkdir()
+    for file in tiny_package.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    weights = bytearray((copy / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (copy / "weights.safetensors").write_bytes(weights)
+    code, error = call("segment", "--t1", study["t1"], "-o", tmp_path / "out", "--model", copy, capsys=capsys)
+    assert code == 2
+    assert "sha256" in error
