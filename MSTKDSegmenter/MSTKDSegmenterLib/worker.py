@@ -1,0 +1,195 @@
+"""One segmentation as a child process: `python -m MSTKDSegmenterLib.worker JOB.json`, or by the path of this file.
+
+JOB.json::
+
+    {"sequences": {"FLAIR": "flair.nrrd", ...},   any subset; image files or DICOM series folders
+     "names": {"FLAIR": "what the user calls it"}, may be left out
+     "model": null,                                folder of a model package; null: the one that ships
+     "device": "auto",
+     "output": "folder"}                           labels.nii.gz and report.json are written there, both or none
+
+Standard output is one JSON object a line: ``{"stage", "fraction", "message"}`` now and then, and one last line, either
+``{"done": true, "report": path, "labels": path}`` or ``{"error": text, "kind": "input" | "failed" | "cancelled"}``.
+All other output, of libraries too, goes to standard error. Exit code 0 done, 1 failed or cancelled, 2 unusable input.
+
+The process lives as long as its standard input is open: the parent closes it to cancel, and the system does so when
+the parent dies. SIGTERM cancels as well. Either way it is gone within two seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine.progress import Event
+
+DONE, FAILED, UNUSABLE = 0, 1, 2
+GRACE = 1.5
+"""Seconds the job gets to stop by itself, which it does between two computations, before it is ended from outside."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the job in the file named by the one argument; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    channel = _Channel()
+    if len(arguments) != 1:
+        channel.end({"error": f"Expected the path of one job file, got {len(arguments)} arguments.", "kind": "input"})
+        return UNUSABLE
+    from .engine.errors import Cancelled, UnusableInput
+
+    stop = _Stop(channel)
+    try:
+        written = _run(_read_job(Path(arguments[0])), channel, stop)
+    except UnusableInput as error:
+        channel.end({"error": str(error), "kind": "input"})
+        return UNUSABLE
+    except Cancelled as error:
+        channel.end({"error": str(error), "kind": "cancelled"})
+        return FAILED
+    except Exception as error:
+        traceback.print_exc()
+        channel.end({"error": f"{type(error).__name__}: {error}", "kind": "failed"})
+        return FAILED
+    channel.end({"done": True, **written})
+    return DONE
+
+
+def _read_job(path: Path) -> dict[str, Any]:
+    from .engine.errors import UnusableInput
+    from .engine.sequences import SEQUENCES
+
+    try:
+        job = json.loads(path.read_text(encoding="utf-8"))
+        if not set(job["sequences"]) <= set(SEQUENCES):
+            raise KeyError(f"sequences are {', '.join(job['sequences'])}, known are {', '.join(SEQUENCES)}")
+        return {
+            "sequences": {str(sequence): Path(file) for sequence, file in job["sequences"].items()},
+            "names": dict(job.get("names") or {}),
+            "model": job.get("model"),
+            "device": str(job.get("device") or "auto"),
+            "output": Path(job["output"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnusableInput(
+            f"The job file {path} cannot be used ({error!r}): expected JSON with sequences (name to file) and output."
+        ) from error
+
+
+def _run(job: dict[str, Any], channel: _Channel, stop: _Stop) -> dict[str, str]:
+    """Compute and write; returns the paths of the report and the label map."""
+    from .engine.device import tune_cpu
+    from .engine.errors import Cancelled
+    from .engine.package import default_folder, load
+    from .engine.report import write_report
+    from .engine.segment import segment
+    from .engine.study import read_image, study_from_files, study_from_images
+
+    package = load(job["model"] or default_folder())
+    print(tune_cpu().reason)
+    if job["names"]:
+        study = study_from_images({name: read_image(path) for name, path in job["sequences"].items()}, job["names"])
+    else:
+        study = study_from_files(job["sequences"])
+    result = segment(study, package, job["device"], channel.event, stop.requested.is_set)
+    if stop.requested.is_set():
+        raise Cancelled("Stopped on request; nothing was written.")
+
+    import SimpleITK as sitk
+
+    output = job["output"]
+    output.mkdir(parents=True, exist_ok=True)
+    stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    try:
+        sitk.WriteImage(result.reference_grid.image(result.labels), str(stop.scratch / "labels.nii.gz"), True)
+        write_report(result.report, stop.scratch / "report.json")
+        for file in ("labels.nii.gz", "report.json"):
+            os.replace(stop.scratch / file, output / file)
+    finally:
+        shutil.rmtree(stop.scratch, ignore_errors=True)
+    return {"report": str(output / "report.json"), "labels": str(output / "labels.nii.gz")}
+
+
+class _Channel:
+    """The lines on standard output, which is kept for them alone."""
+
+    def __init__(self) -> None:
+        # libraries print to descriptor 1 behind Python's back; from here on that is standard error
+        self._stream = os.fdopen(os.dup(1), "w", encoding="utf-8", newline="\n")
+        os.dup2(2, 1)
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def event(self, event: Event) -> None:
+        """Report progress."""
+        self._send({"stage": event.stage, "fraction": round(event.fraction, 4), "message": event.message})
+
+    def end(self, line: dict[str, Any]) -> None:
+        """Send the last line; what comes later is not sent any more."""
+        self._send(line, last=True)
+
+    def _send(self, line: dict[str, Any], last: bool = False) -> None:
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = last
+            with contextlib.suppress(OSError):  # nobody reads any more; then standard input is closed as well
+                self._stream.write(json.dumps(line) + "\n")
+                self._stream.flush()
+
+
+class _Stop:
+    """The request to stop, heard at any time: one long computation in C keeps Python's own signal handlers waiting."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self.requested = threading.Event()
+        self.scratch: Path | None = None
+        self._channel = channel
+        ways = [self._stdin_closed]
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, self._SIGNALS)  # for threads started from here on as well
+            ways.append(self._signalled)
+        for way in ways:
+            threading.Thread(target=self._end_when, args=(way,), daemon=True).start()
+
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+    def _signalled(self) -> None:
+        signal.sigwait(self._SIGNALS)
+
+    @staticmethod
+    def _stdin_closed() -> None:
+        # not sys.stdin: its lock, held by a thread that waits, would break the end of the process
+        with contextlib.suppress(OSError):
+            while os.read(0, 4096):
+                pass
+
+    def _end_when(self, way: Any) -> None:
+        way()
+        self.requested.set()
+        time.sleep(GRACE)
+        self._channel.end({"error": "Stopped on request; nothing was written.", "kind": "cancelled"})
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        os._exit(FAILED)
+
+
+if __name__ == "__main__":
+    if not __package__:  # started by its path: its own folder stands first on sys.path, the one above belongs there
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
+        from MSTKDSegmenterLib.worker import main
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # everything is written; unloading torch in good order would take another second

@@ -1,0 +1,303 @@
+"""The child process: what it says, what it leaves behind, and that it goes away when it is told to or left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from MSTKDSegmenterLib import child
+from MSTKDSegmenterLib.child import ChildJob
+from MSTKDSegmenterLib.engine.errors import Cancelled, UnusableInput
+from MSTKDSegmenterLib.engine.geometry import Grid
+
+MODULE_FOLDER = Path(__file__).parents[1] / "MSTKDSegmenter"
+GRID = Grid((30, 28, 26), (5.0, 5.5, 6.0), (5.0, 6.0, 7.0), (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0))
+
+STAND_IN = """
+import os, sys, time, types
+sys.path.insert(0, {library!r})
+import numpy as np
+from MSTKDSegmenterLib.engine import device, package
+from MSTKDSegmenterLib.engine.errors import UnusableInput
+from MSTKDSegmenterLib.engine.geometry import Grid
+from MSTKDSegmenterLib.engine.progress import Job
+
+device.tune_cpu = lambda: types.SimpleNamespace(reason="one thread")
+package.load = lambda folder: folder
+package.default_folder = lambda: "the one that ships"
+
+def segment(study, package, device, progress, cancelled):
+    job = Job(progress, cancelled)
+    job.report("first", 0.25, "ein schöner Anfang")
+{body}
+    labels = np.zeros({shape}, np.uint8)
+    labels[1:4, 2:6, 2:5] = 2
+    report = {{"package": str(package), "device": device, "names": [i.source for i in study.images.values()]}}
+    return types.SimpleNamespace(labels=labels, reference_grid=Grid.of(study.images["FLAIR"].image), report=report)
+
+sys.modules["MSTKDSegmenterLib.engine.segment"] = types.SimpleNamespace(segment=segment)
+sys.modules["MSTKDSegmenterLib.engine.report"] = types.SimpleNamespace(
+    write_report=lambda report, path: path.write_text(__import__("json").dumps(report))
+)
+from MSTKDSegmenterLib.worker import main
+sys.exit(main())
+"""
+"""A worker whose computation is replaced by ``body``; everything around it is the real one."""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Writes a worker with another computation and makes ChildJob start it; returns its path."""
+
+    def write(body: str = "") -> Path:
+        path = tmp_path / "stand_in.py"
+        indented = textwrap.indent(textwrap.dedent(body), "    ")
+        path.write_text(STAND_IN.format(library=str(MODULE_FOLDER), body=indented, shape=GRID.shape), encoding="utf-8")
+        monkeypatch.setattr(child, "WORKER", path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def job(tmp_path) -> dict:
+    values = np.random.default_rng(0).uniform(1, 9, GRID.shape).astype(np.float32)
+    sitk.WriteImage(GRID.image(values), str(tmp_path / "FLAIR.nrrd"))
+    return {"sequences": {"FLAIR": str(tmp_path / "FLAIR.nrrd")}, "output": str(tmp_path / "out")}
+
+
+def start(script: Path, job: dict, tmp_path: Path) -> subprocess.Popen:
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "job.json")], stdin=pipe, stdout=pipe, stderr=pipe
+    )
+
+
+def last_line(process: subprocess.Popen) -> dict:
+    return json.loads(process.stdout.read().splitlines()[-1])
+
+
+def files(folder: str) -> list[str]:
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+class TestLines:
+    def test_standard_output_is_json_whatever_libraries_print(self, stand_in, job, tmp_path) -> None:
+        script = stand_in("""
+            print("from Python")
+            os.write(1, b"from C\\n")
+            os.system("echo from a child of the child")
+        """)
+        process = start(script, job, tmp_path)
+        out, err = process.stdout.read(), process.stderr.read()
+        lines = [json.loads(line) for line in out.splitlines()]
+        assert process.wait() == 0
+        assert lines[0] == {"stage": "first", "fraction": 0.25, "message": "ein schöner Anfang"}
+        assert lines[-1] == {
+            "done": True,
+            "report": str(Path(job["output"]) / "report.json"),
+            "labels": str(Path(job["output"]) / "labels.nii.gz"),
+        }
+        assert [text in err for text in (b"from Python", b"from C", b"from a child")] == [True, True, True]
+
+    def test_the_label_map_lies_where_the_image_does(self, stand_in, job, tmp_path) -> None:
+        assert start(stand_in(), job, tmp_path).wait() == 0
+        assert files(job["output"]) == ["labels.nii.gz", "report.json"]
+        labels = sitk.ReadImage(str(Path(job["output"]) / "labels.nii.gz"))
+        assert Grid.of(labels).matches(GRID)
+        assert np.argwhere(sitk.GetArrayFromImage(labels) == 2).min(axis=0).tolist() == [1, 2, 2]
+
+    def test_names_of_the_user_stand_in_for_paths(self, stand_in, job, tmp_path) -> None:
+        assert start(stand_in(), {**job, "names": {"FLAIR": "5: dark fluid"}}, tmp_path).wait() == 0
+        report = json.loads((Path(job["output"]) / "report.json").read_text())
+        assert report == {"package": "the one that ships", "device": "auto", "names": ["5: dark fluid"]}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"sequences": {"FLAIR": "nowhere.nrrd"}}, "nowhere.nrrd"),
+            ({"sequences": {}}, "No sequence is given"),
+            ({"sequences": {"FLAIRE": "x"}}, "FLAIRE"),
+            ({"sequences": "FLAIR"}, "job file"),
+            ({"output": None}, "job file"),
+        ],
+    )
+    def test_unusable_input_ends_with_2_and_the_reason(self, stand_in, job, tmp_path, change, message) -> None:
+        process = start(stand_in(), {**job, **change}, tmp_path)
+        line = last_line(process)
+        assert process.wait() == 2
+        assert line["kind"] == "input"
+        assert message in line["error"]
+        assert files(job["output"]) == []
+
+    def test_a_failure_ends_with_1_and_the_traceback_on_standard_error(self, stand_in, job, tmp_path) -> None:
+        process = start(stand_in("raise RuntimeError('no such kernel')"), job, tmp_path)
+        assert last_line(process) == {"error": "RuntimeError: no such kernel", "kind": "failed"}
+        assert process.wait() == 1
+        assert b"Traceback" in process.stderr.read()
+
+    def test_a_missing_job_file_is_unusable_input(self, tmp_path) -> None:
+        command = [sys.executable, "-m", "MSTKDSegmenterLib.worker", str(tmp_path / "none.json")]
+        process = subprocess.run(command, cwd=MODULE_FOLDER, input=b"", capture_output=True, check=False)
+        assert process.returncode == 2
+        assert "none.json" in json.loads(process.stdout.splitlines()[-1])["error"]
+
+
+HEEDS = "while True:\n    job.check(); time.sleep(0.01)"
+IN_ONE_CALL = "time.sleep(60)"
+
+
+@pytest.mark.parametrize("body", [HEEDS, IN_ONE_CALL], ids=["between two steps", "inside one long step"])
+class TestGoingAway:
+    """Two seconds are promised; the tests allow for a machine that is busy with something else."""
+
+    @pytest.mark.parametrize("how", ["stdin", "SIGTERM"])
+    def test_it_ends_when_told_to(self, stand_in, job, tmp_path, body, how) -> None:
+        process = start(stand_in(body), job, tmp_path)
+        process.stdout.readline()
+        asked = time.monotonic()
+        if how == "stdin":
+            process.stdin.close()
+        else:
+            process.terminate()
+        line = last_line(process)
+        assert process.wait(10) == 1
+        assert time.monotonic() - asked < 4
+        assert line["kind"] == "cancelled"
+        assert files(job["output"]) == []
+
+    def test_it_ends_when_its_parent_is_killed(self, stand_in, job, tmp_path, body) -> None:
+        script = stand_in(body)
+        (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        parent = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import subprocess, sys, time\n"
+                "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+                "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)",
+                sys.executable,
+                str(script),
+                str(tmp_path / "job.json"),
+            ],
+            stdout=subprocess.PIPE,
+        )
+        pid = int(parent.stdout.readline())
+        parent.kill()
+        parent.wait()
+        assert ends_within(pid, 4)
+
+
+def ends_within(pid: int, seconds: float) -> bool:
+    """Whether a process that is not ours is gone, or only a zombie nobody has collected, by then."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    return False
+
+
+def wait_for(running: ChildJob, stage: str) -> None:
+    """Until the process has reached a stage."""
+    while not any(event.stage == stage for event in running.events()):
+        assert running.running(), running.result()
+        time.sleep(0.02)
+
+
+class TestParent:
+    def test_it_sees_the_events_and_gets_the_result(self, stand_in, job) -> None:
+        stand_in("job.report('second', 0.5, ''); job.report('third', 1.0, '')")
+        events = []
+        with ChildJob(sys.executable, job) as running:
+            while running.running():
+                events += running.events()
+                time.sleep(0.02)
+            events += running.events()
+            report, labels = running.result()
+            assert sitk.GetArrayFromImage(sitk.ReadImage(str(labels))).max() == 2
+        assert [(event.stage, event.fraction) for event in events] == [("first", 0.25), ("second", 0.5), ("third", 1.0)]
+        assert report["package"] == "the one that ships"
+
+    def test_it_leaves_no_files_of_its_own(self, stand_in, job, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(child.tempfile, "tempdir", str(tmp_path / "temporary"))
+        (tmp_path / "temporary").mkdir()
+        stand_in()
+        with ChildJob(sys.executable, job) as running:
+            running.result()
+        assert files(str(tmp_path / "temporary")) == []
+
+    def test_unusable_input_arrives_as_a_value_error_with_the_reason(self, stand_in, job) -> None:
+        stand_in("raise UnusableInput('The brain is missing. Choose another image.')")
+        with ChildJob(sys.executable, job) as running, pytest.raises(UnusableInput, match="The brain is missing"):
+            running.result()
+
+    def test_a_failure_arrives_with_the_last_lines(self, stand_in, job) -> None:
+        stand_in("print('loading the kernel'); raise RuntimeError('no such kernel')")
+        with ChildJob(sys.executable, job) as running, pytest.raises(RuntimeError, match="no such kernel") as caught:
+            running.result()
+        assert "loading the kernel" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("number", "said"), [(signal.SIGSEGV, f"signal {int(signal.SIGSEGV)}"), (signal.SIGKILL, "memory runs out")]
+    )
+    def test_a_crash_is_an_error_and_not_the_end_of_the_parent(self, stand_in, job, number, said) -> None:
+        stand_in(f"sys.stdout.flush(); os.kill(os.getpid(), {int(number)}); time.sleep(9)")
+        with ChildJob(sys.executable, job) as running, pytest.raises(RuntimeError, match=said):
+            running.result()
+
+    def test_cancelling_ends_it_and_is_said(self, stand_in, job) -> None:
+        stand_in(IN_ONE_CALL)
+        with ChildJob(sys.executable, job) as running:
+            wait_for(running, "first")
+            running.cancel()
+            with pytest.raises(Cancelled):
+                running.result()
+
+    def test_a_process_that_does_not_listen_is_killed(self, job, tmp_path, monkeypatch) -> None:
+        deaf = tmp_path / "deaf.py"
+        deaf.write_text("import time\ntime.sleep(60)")
+        monkeypatch.setattr(child, "WORKER", deaf)
+        monkeypatch.setattr(child, "PATIENCE", 0.1)
+        with ChildJob(sys.executable, job) as running:
+            running.cancel()
+            with pytest.raises(Cancelled):
+                running.result()
+
+    def test_leaving_the_block_ends_the_process(self, stand_in, job) -> None:
+        stand_in(IN_ONE_CALL)
+        with ChildJob(sys.executable, job) as running:
+            wait_for(running, "first")
+        assert not running.running()
+
+    def test_behind_a_launcher_the_process_ends_as_well(self, stand_in, job, tmp_path) -> None:
+        # PythonSlicer is such a launcher: its process is not the one that computes
+        launcher = tmp_path / "PythonSlicer"
+        launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n')
+        launcher.chmod(0o755)
+        pid_file = tmp_path / "pid"
+        stand_in(f"open({str(pid_file)!r}, 'w').write(str(os.getpid())); job.report('waiting', 0.5)\ntime.sleep(60)")
+        with ChildJob(str(launcher), job) as running:
+            wait_for(running, "waiting")
+        assert ends_within(int(pid_file.read_text()), 4)
+
+    def test_a_python_that_is_not_there_is_an_os_error(self, job, tmp_path, monkeypatch) -> None:
+        monkeypatch.setattr(child.tempfile, "tempdir", str(tmp_path))
+        before = files(str(tmp_path))
+        with pytest.raises(OSError, match="no-python"):
+            ChildJob(str(tmp_path / "no-python"), job)
+        assert files(str(tmp_path)) == before
