@@ -1,0 +1,179 @@
+"""Where the brain is, on scans with or without skull, in any of the four sequences.
+
+A small network looks at the image on a coarse isotropic grid along the image's own axes. It has only seen synthetic
+images of random contrast (training/brain_mask.py), which is why it does not need to know the sequence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from .errors import UnusableInput
+from .geometry import Grid, resample, working_grid
+from .package import ModelPackage, default_folder, load
+
+SMALLEST_BRAIN_ML = 100.0
+"""Less than this is not a brain: a thick-slice stack that shows only its top still has more."""
+
+SAME_SHAPE_DICE = 0.82
+"""A brain without skull agrees with what the network finds to at least this Dice; a whole head stays well below."""
+
+_FAINT = 0.005  # of the mean brightness: interpolation of a stripped image leaves weaker traces than this outside
+
+
+@dataclass(frozen=True)
+class Brain:
+    """mask: uint8 (0, 1) on the image's own grid. stripped: the image shows nothing but the brain already."""
+
+    mask: sitk.Image
+    stripped: bool
+
+    @property
+    def volume_ml(self) -> float:
+        voxels = int(np.count_nonzero(sitk.GetArrayViewFromImage(self.mask)))
+        return voxels * float(np.prod(self.mask.GetSpacing())) / 1000.0
+
+
+def find_brain(image: sitk.Image, package: ModelPackage | None = None) -> Brain:
+    """The brain (parenchyma, ventricles, fluid in the sulci) in one image of any sequence, orientation and spacing.
+
+    Of an image that is skull-stripped already the mask is what the image shows, holes filled; otherwise it is the
+    network's, with the border interpolated from the coarse grid.
+
+    Args:
+        image: 3-D scalar image in LPS (mm), any real pixel type, finite.
+        package: a model package of kind "brain"; the one that ships if None.
+
+    Raises:
+        UnusableInput: no brain was found.
+        PackageError: the model package cannot be used.
+    """
+    signal, shown = _signal(image)
+    found = _search(signal, package)
+    if shown is not None and _same_shape(shown, found):
+        return Brain(sitk.BinaryFillhole(shown), stripped=True)
+    return Brain(_on_image(found, image), stripped=False)
+
+
+def network_mask(image: sitk.Image, package: ModelPackage | None = None) -> sitk.Image:
+    """What the network finds, as a uint8 mask on the image's grid, whether or not the image is stripped already.
+
+    Raises:
+        As find_brain.
+    """
+    return _on_image(_search(_signal(image)[0], package), image)
+
+
+def brain_mask(image: sitk.Image, package: ModelPackage | None = None) -> sitk.Image:
+    """`find_brain(image).mask`: uint8, 1 in the brain, on the image's own grid."""
+    return find_brain(image, package).mask
+
+
+def is_skull_stripped(image: sitk.Image, package: ModelPackage | None = None) -> bool:
+    """Whether the image shows only a brain on a constant background. A head on zeros is not skull-stripped.
+
+    Raises:
+        UnusableInput: no brain was found.
+    """
+    return background_value(image) is not None and find_brain(image, package).stripped
+
+
+def background_value(image: sitk.Image) -> float | None:
+    """The one value that at least half of the image's outermost voxels have, or None: real air is noisy."""
+    array = sitk.GetArrayViewFromImage(image)
+    faces = np.concatenate([np.take(array, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
+    values, counts = np.unique(faces, return_counts=True)
+    most = int(counts.argmax())
+    return float(values[most]) if 2 * counts[most] >= faces.size else None
+
+
+def standardise(volume: np.ndarray) -> np.ndarray:
+    """Input of the brain network: (z, y, x) raw intensities, background 0 -> float32, 0 to 3, about 1 in the head.
+
+    Divides by the mean of all voxels that are brighter than the mean, which neither the share of air in the image
+    nor a few bright vessels change much. A volume without any positive value stays 0.
+    """
+    volume = np.clip(np.asarray(volume, dtype=np.float32), 0, None)
+    bright = volume > volume.mean()
+    level = float(volume[bright].mean()) if bright.any() else 1.0
+    return np.clip(volume / level, 0, 3)
+
+
+def _signal(image: sitk.Image) -> tuple[sitk.Image, sitk.Image | None]:
+    """Float32 intensities from 0 up, and uint8 1 where a constant background ends; None if it is not constant."""
+    values = sitk.Cast(image, sitk.sitkFloat32)
+    background = background_value(image)
+    if background is None:
+        return values - _low(sitk.GetArrayViewFromImage(values)), None
+    distance = sitk.Abs(values - background)
+    shown = sitk.Cast(distance > _FAINT * float(sitk.GetArrayViewFromImage(distance).mean()), sitk.sitkUInt8)
+    seen = sitk.GetArrayViewFromImage(values)[sitk.GetArrayViewFromImage(shown) > 0]
+    # the background of a z-scored brain lies in the middle of its values; the network knows dark ones only
+    low = min(background, _low(seen)) if seen.size else background
+    return sitk.Mask(values - low, shown), shown
+
+
+def _low(values: np.ndarray) -> float:
+    """The darkest intensity but for outliers, from a part of the values, which is enough."""
+    return float(np.percentile(values.ravel()[::7], 0.5))
+
+
+def _coarse(image: sitk.Image, grid: Grid) -> np.ndarray:
+    """The float image on a coarse isotropic grid, (z, y, x); block means first, or smoothing would take seconds."""
+    blocks = [max(1, int(0.5 * grid.spacing[0] / step)) for step in image.GetSpacing()]
+    return sitk.GetArrayFromImage(resample(sitk.BinShrink(image, blocks), grid, antialias=True))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """probability (z, y, x) of brain on `grid`; region: the one solid part of it that is the brain, bool."""
+
+    grid: Grid
+    probability: np.ndarray
+    region: np.ndarray
+
+
+def _search(signal: sitk.Image, package: ModelPackage | None) -> _Found:
+    import torch  # here, so that reading this module's constants does not cost the second that torch takes
+
+    package = load(default_folder("brain")) if package is None else package
+    network, spacing = package.network(), package.spacing
+    everywhere = Grid.of(signal).empty_image(sitk.sitkUInt8) + 1
+    grid = working_grid(everywhere, spacing, margin=0.0, multiple=network.multiple)
+    volume = standardise(_coarse(signal, grid))
+    with torch.inference_mode():
+        probability = network(torch.from_numpy(volume)[None, None]).sigmoid()[0, 0].numpy()
+    region = _solid(grid.image(probability > package.thresholds()["brain"]))
+    found_ml = float(region.sum()) * spacing**3 / 1000.0
+    if found_ml < SMALLEST_BRAIN_ML:
+        raise UnusableInput(
+            f"Found {found_ml:.0f} ml of brain in the image, expected at least {SMALLEST_BRAIN_ML:.0f} ml. Check that "
+            "it is an MRI of the head and that its orientation and voxel spacing are right."
+        )
+    return _Found(grid, probability, region)
+
+
+def _solid(mask: sitk.Image) -> np.ndarray:
+    """The largest connected part of a mask with its holes filled, bool (z, y, x)."""
+    parts = sitk.RelabelComponent(sitk.ConnectedComponent(mask), sortByObjectSize=True)
+    return sitk.GetArrayFromImage(sitk.BinaryFillhole(sitk.Cast(parts == 1, sitk.sitkUInt8))).astype(bool)
+
+
+def _on_image(found: _Found, image: sitk.Image) -> sitk.Image:
+    """The interpolated probability, thresholded on the image's grid: finer than interpolating the coarse region."""
+    grown = sitk.BinaryDilate(found.grid.image(found.region), (1, 1, 1), sitk.sitkBox)
+    near = sitk.GetArrayFromImage(grown).astype(bool)
+    # holes of the region are brain, parts that do not hang on to it are not
+    probability = np.where(found.region, np.maximum(found.probability, 0.51), np.minimum(found.probability, 0.5))
+    probability[~near] = 0.0
+    fine = resample(found.grid.image(probability), Grid.of(image))
+    return sitk.Cast(fine > 0.5, sitk.sitkUInt8)
+
+
+def _same_shape(shown: sitk.Image, found: _Found) -> bool:
+    coarse = _coarse(sitk.Cast(shown, sitk.sitkFloat32), found.grid) > 0.5
+    both = int((coarse & found.region).sum())
+    return 2.0 * both > SAME_SHAPE_DICE * (int(coarse.sum()) + int(found.region.sum()))
