@@ -94,7 +94,7 @@ class TestLogic:
         stand_in("job.report('second', 0.5, 'half')")
         events = []
         logic.segment({"FLAIR": flair}, progress=events.append)
-        assert [(event.stage, event.fraction) for event in events] == [("first", 0.25), ("second", 0.5)]
+        assert [(event.stage, event.fraction) for event in events] == [("start", 0.0), ("first", 0.25), ("second", 0.5)]
 
     def test_no_files_stay_behind(self, logic, flair, stand_in, tmp_path, monkeypatch) -> None:
         (tmp_path / "temporary").mkdir()

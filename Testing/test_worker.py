@@ -49,6 +49,11 @@ def start(script: Path, job: dict, tmp_path: Path) -> subprocess.Popen:
     )
 
 
+def until_it_computes(process: subprocess.Popen) -> None:
+    while b'"first"' not in process.stdout.readline():
+        assert process.poll() is None
+
+
 def last_line(process: subprocess.Popen) -> dict:
     return json.loads(process.stdout.read().splitlines()[-1])
 
@@ -68,7 +73,8 @@ class TestLines:
         out, err = process.stdout.read(), process.stderr.read()
         lines = [json.loads(line) for line in out.splitlines()]
         assert process.wait() == 0
-        assert lines[0] == {"stage": "first", "fraction": 0.25, "message": "ein schöner Anfang"}
+        assert [line.get("stage") for line in lines] == ["start", "first", None]
+        assert lines[1] == {"stage": "first", "fraction": 0.25, "message": "ein schöner Anfang"}
         assert lines[-1] == {
             "done": True,
             "report": str(Path(job["output"]) / "report.json"),
@@ -127,7 +133,7 @@ class TestGoingAway:
     @pytest.mark.parametrize("how", ["stdin", "SIGTERM"])
     def test_it_ends_when_told_to(self, stand_in, job, tmp_path, body, how) -> None:
         process = start(stand_in(body), job, tmp_path)
-        process.stdout.readline()
+        until_it_computes(process)
         asked = time.monotonic()
         if how == "stdin":
             process.stdin.close()
@@ -148,7 +154,7 @@ class TestGoingAway:
                 "-c",
                 "import subprocess, sys, time\n"
                 "p = subprocess.Popen(sys.argv[1:], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
-                "p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)",
+                "p.stdout.readline(); p.stdout.readline(); print(p.pid, flush=True); time.sleep(60)",
                 sys.executable,
                 str(script),
                 str(tmp_path / "job.json"),
@@ -193,7 +199,12 @@ class TestParent:
             events += running.events()
             report, labels = running.result()
             assert sitk.GetArrayFromImage(sitk.ReadImage(str(labels))).max() == 3
-        assert [(event.stage, event.fraction) for event in events] == [("first", 0.25), ("second", 0.5), ("third", 1.0)]
+        assert [(event.stage, event.fraction) for event in events] == [
+            ("start", 0.0),
+            ("first", 0.25),
+            ("second", 0.5),
+            ("third", 1.0),
+        ]
         assert report["package"] == "the one that ships"
 
     def test_it_leaves_no_files_of_its_own(self, stand_in, job, tmp_path, monkeypatch) -> None:

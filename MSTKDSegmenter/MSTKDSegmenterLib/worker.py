@@ -92,11 +92,13 @@ def _run(job: dict[str, Any], channel: _Channel, stop: _Stop) -> dict[str, str]:
     from .engine.device import tune_cpu
     from .engine.errors import Cancelled
     from .engine.package import default_folder, load
+    from .engine.progress import Event
     from .engine.report import write_report
     from .engine.segment import segment
     from .engine.study import read_image, study_from_files, study_from_images
 
     package = load(job["model"] or default_folder())
+    channel.event(Event("start", 0.0, "loading PyTorch"))  # takes seconds, the first time after a restart many
     print(tune_cpu().reason)
     if job["names"]:
         study = study_from_images({name: read_image(path) for name, path in job["sequences"].items()}, job["names"])
