@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from .brain import background_value, find_brain
 from .errors import UnusableInput
-from .geometry import HALF, Grid, resample
+from .geometry import Grid, canonical
 from .progress import Job
 from .register import DOUBTFUL, register
 
@@ -25,7 +25,7 @@ SAME_BRAIN_DICE = 0.96
 class Alignment:
     """Where everything lies.
 
-    brain: uint8 mask on the reference's native grid.
+    brain: uint8 mask on the reference's native grid, from the reference alone: it is the best-resolved image.
     extents: per sequence a uint8 mask on its native grid, 1 where it has data: its brain if it is skull-stripped, its
         whole field of view otherwise.
     transforms: per sequence, from physical points of the reference to those of the sequence (LPS, mm).
@@ -79,8 +79,6 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job) -> Alignme
         for number, name in enumerate(others):
             job.report("register", (number + 1) / (len(others) + 1), f"{name} onto {reference}")
             stripped[name] = _add_registered(alignment, name, images, reference, job)
-    if any(stripped.values()):
-        alignment.brain = _united(alignment, [name for name in images if stripped[name]], reference)
     return alignment
 
 
@@ -90,12 +88,14 @@ def already_aligned(images: Mapping[str, sitk.Image], reference: str, stripped: 
     Args:
         stripped: whether the reference is.
     """
-    grid = Grid.of(images[reference])
-    if not stripped or not all(Grid.of(image).matches(grid) for image in images.values()):
+    if not stripped or any(background_value(image) is None for image in images.values()):
         return False
-    if any(background_value(image) is None for image in images.values()):
+    # files of one study may be stored with different orders of the axes; the voxels are the same ones nevertheless
+    same_order = {name: canonical(image) for name, image in images.items()}
+    grid = Grid.of(same_order[reference])
+    if not all(Grid.of(image).matches(grid) for image in same_order.values()):
         return False
-    shown = {name: sitk.GetArrayFromImage(_shown(image)) != 0 for name, image in images.items()}
+    shown = {name: sitk.GetArrayFromImage(_shown(image)) != 0 for name, image in same_order.items()}
     return all(_dice(shown[name], shown[reference]) >= SAME_BRAIN_DICE for name in images)
 
 
@@ -119,18 +119,6 @@ def _add_registered(
             f"{result.sharpness:.2f}, usually above {DOUBTFUL}): check that they are of the same patient."
         )
     return stripped
-
-
-def _united(alignment: Alignment, stripped: list[str], reference: str) -> sitk.Image:
-    """What the skull-stripped sequences show, on the reference's grid: whoever stripped them saw more than we do."""
-    grid = Grid.of(alignment.brain)
-    region = grid.empty_image(sitk.sitkUInt8)
-    for name in stripped:
-        extent = alignment.extents[name]
-        if name != reference:
-            extent = resample(sitk.Cast(extent, sitk.sitkFloat32), grid, transform=alignment.transforms[name]) > HALF
-        region = sitk.Or(region, extent)
-    return region
 
 
 def _extent(image: sitk.Image, brain: sitk.Image | None) -> sitk.Image:

@@ -168,9 +168,7 @@ def resample(
     transform = sitk.Transform(3, sitk.sitkIdentity) if transform is None else transform
     if antialias:
         image = _smoothed(image, grid, transform)
-    return sitk.Resample(
-        image, grid.size, transform, interpolator, grid.origin, grid.spacing, grid.direction, default
-    )
+    return sitk.Resample(image, grid.size, transform, interpolator, grid.origin, grid.spacing, grid.direction, default)
 
 
 def _smoothed(image: sitk.Image, grid: Grid, transform: sitk.Transform) -> sitk.Image:

@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from .geometry import Grid, resample
 
 BINS = 32
-OFFSET_MM = 6.0
-"""How far the images are shifted apart for `sharpness`: about one thick slice, several times a cortical edge."""
+OFFSET_MM = 10.0
+"""How far the images are shifted apart for `sharpness`: beyond a thick slice and the width of a gyrus."""
 
 
 class Agreement:
@@ -50,7 +50,7 @@ class Agreement:
         return (_entropy(joint.sum(0)) + _entropy(joint.sum(1))) / together if together > 0 else 1.0
 
     def sharpness(self, transform: sitk.Transform) -> float:
-        """Shared information at ``transform``, divided by the mean of what is left 6 mm away in the six directions.
+        """Shared information at ``transform``, divided by the mean of what is left 10 mm away in the six directions.
 
         Any two heads share some information wherever they lie upon each other, because tissues lie in similar places.
         Only two images of the same head agree fold by fold, so that a shift of a few millimetres costs them much.

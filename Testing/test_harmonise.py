@@ -1,0 +1,249 @@
+"""Any study onto one grid and back: the anatomy stays where it is, whatever headers say how it is stored."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from head_phantom import GRID, head, moved, relabelled, rigid, rotation, with_header
+from MSTKDSegmenterLib.engine import alignment
+from MSTKDSegmenterLib.engine.brain import Brain
+from MSTKDSegmenterLib.engine.errors import Cancelled, UnusableInput
+from MSTKDSegmenterLib.engine.geometry import Grid
+from MSTKDSegmenterLib.engine.harmonise import Harmonised, harmonise, to_reference
+from MSTKDSegmenterLib.engine.normalise import normalise
+from MSTKDSegmenterLib.engine.progress import Job
+from MSTKDSegmenterLib.engine.reference import choose_reference
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES
+from MSTKDSegmenterLib.engine.study import study_from_files, study_from_images
+
+SPACING, MULTIPLE = 4.0, 8
+
+
+@pytest.fixture(autouse=True, scope="module")
+def brain_without_network():
+    """The phantom is skull-stripped; what finds brains in heads has its own tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(alignment, "find_brain", lambda image: Brain(image != 0, stripped=True))
+        yield
+
+
+@pytest.fixture(scope="module")
+def images() -> dict[str, sitk.Image]:
+    return {sequence: head(sequence, lesion=True) for sequence in SEQUENCES}
+
+
+def run(images: dict[str, sitk.Image], spacing: float = SPACING) -> Harmonised:
+    return harmonise(study_from_images(images), spacing, MULTIPLE)
+
+
+def lesion_centre(harmonised: Harmonised) -> np.ndarray:
+    """Physical point (mm) of the lesion, from a thresholded T1ce brought back to the reference's grid."""
+    bright = (harmonised.channels[2:3] > 1.5).astype(np.float32)
+    native = to_reference(bright, harmonised)[0]
+    return harmonised.reference_grid.physical(np.argwhere(native > 0.5)[:, ::-1]).mean(axis=0)
+
+
+class TestStudyOnOneGrid:
+    def test_it_is_taken_as_given(self, images):
+        result = run(images)
+        assert result.record["registration"] == {}
+        assert all(result.record["skull_stripped"].values())
+        points = [transform.TransformPoint((1.0, 2.0, 3.0)) for transform in result.transforms.values()]
+        assert points == [(1.0, 2.0, 3.0)] * 4
+        assert result.findings == []
+
+    def test_at_the_spacing_of_the_input_the_channels_are_its_voxels_normalised(self, images):
+        result = run(images, spacing=3.0)
+        start = np.round((np.array(result.grid.origin) - GRID.origin) / GRID.spacing).astype(int)[::-1]
+        low = np.maximum(start, 0)
+        high = np.minimum(start + result.brain.shape, GRID.shape)
+        native = tuple(slice(a, b) for a, b in zip(low, high))
+        working = tuple(slice(a, b) for a, b in zip(low - start, high - start))
+        for number, sequence in enumerate(SEQUENCES):
+            array = sitk.GetArrayFromImage(images[sequence])
+            expected = normalise(array, array != 0)
+            np.testing.assert_allclose(result.channels[number][working], expected[native], atol=1e-4)
+
+    def test_the_result_comes_back_on_the_voxels_of_the_input(self, images):
+        result = run(images, spacing=3.0)
+        assert result.reference_grid == GRID
+        back = to_reference(result.channels, result)
+        assert back.shape == (4, *GRID.shape)
+        array = sitk.GetArrayFromImage(images["T2"])
+        np.testing.assert_allclose(back[3], normalise(array, array != 0), atol=1e-4)
+
+    def test_outside_the_working_grid_lies_zero(self, images):
+        result = run(images)
+        back = to_reference(np.ones((1, *result.grid.shape), dtype=np.float32), result)[0]
+        assert back[0, 0, 0] == 0
+        assert back[GRID.shape[0] // 2, GRID.shape[1] // 2, GRID.shape[2] // 2] == 1
+
+    def test_the_working_grid_is_a_multiple_of_what_the_network_needs(self, images):
+        result = run(images)
+        assert result.channels.shape == (4, *result.grid.shape)
+        assert result.channels.dtype == np.float32
+        assert all(side % MULTIPLE == 0 for side in result.grid.size)
+
+    def test_different_patients_on_one_atlas_grid_are_refused(self, images):
+        with pytest.raises(UnusableInput, match="T2 and T1ce: they seem to be of different bodies or patients"):
+            run({**images, "T2": head("T2", patient=2)})
+
+
+class TestAnySubset:
+    @pytest.mark.parametrize("sequence", SEQUENCES)
+    def test_one_sequence_is_enough(self, images, sequence):
+        alone, complete = run({sequence: images[sequence]}), run(images)
+        number = SEQUENCES.index(sequence)
+        assert alone.present == tuple(name == sequence for name in SEQUENCES)
+        np.testing.assert_array_equal(alone.channels[number], complete.channels[number])
+
+    def test_absent_sequences_are_zero(self, images):
+        result = run({name: images[name] for name in ("FLAIR", "T2")})
+        assert result.present == (True, False, False, True)
+        assert not result.channels[1:3].any()
+        assert result.channels[0].any()
+        assert result.channels[3].any()
+
+
+@pytest.fixture(scope="module")
+def straight(images) -> Harmonised:
+    return run(images)
+
+
+class TestHeaders:
+    """The same voxels under another header, and other voxels for the same anatomy."""
+
+    @pytest.mark.parametrize(
+        ("order", "flips"), list(product(permutations(range(3)), product((False, True), repeat=3)))[1::6]
+    )
+    def test_flipped_and_permuted_axes_give_the_same_arrays_and_the_same_place(self, images, straight, order, flips):
+        result = run({name: relabelled(image, order, flips) for name, image in images.items()})
+        np.testing.assert_array_equal(result.brain, straight.brain)
+        np.testing.assert_allclose(result.channels, straight.channels, atol=1e-4)
+        assert result.grid.matches(straight.grid)
+        assert result.reference_grid.matches(Grid.of(relabelled(images["T1ce"], order, flips)))
+        np.testing.assert_allclose(lesion_centre(result), lesion_centre(straight), atol=1e-6)
+
+    @pytest.mark.parametrize("degrees", [0, 12, 40])
+    def test_shifted_and_rotated_headers_give_the_same_arrays_at_the_new_place(self, images, straight, degrees):
+        turn, shift = rotation(degrees, (2, -1, 1)), np.array((100.0, -30.0, 7.3))
+        result = run({name: with_header(image, turn, shift) for name, image in images.items()})
+        np.testing.assert_array_equal(result.brain, straight.brain)
+        np.testing.assert_allclose(result.channels, straight.channels, atol=1e-4)
+        np.testing.assert_allclose(lesion_centre(result), turn @ lesion_centre(straight) + shift, atol=1e-4)
+
+    def test_each_sequence_may_be_stored_in_its_own_way(self, images, straight):
+        mixed = {
+            "FLAIR": relabelled(images["FLAIR"], (1, 2, 0), (True, False, True)),
+            "T1": relabelled(images["T1"], (0, 1, 2), (True, True, False)),
+            "T1ce": images["T1ce"],
+            "T2": relabelled(images["T2"], (2, 0, 1), (False, True, False)),
+        }
+        result = run(mixed)
+        assert result.record["registration"] == {}
+        np.testing.assert_allclose(result.channels, straight.channels, atol=1e-4)
+
+
+MOTION = rigid(9.0, (1, 0, 0.3), (4.0, -6.0, 8.0))
+WIDE = Grid((64, 72, 64), (3.0,) * 3, (-95.0, -105.0, -88.0), GRID.direction)
+
+
+@pytest.fixture(scope="module")
+def study(images) -> dict[str, sitk.Image]:
+    """The patient has moved before FLAIR was measured, on another grid."""
+    return {"T1ce": images["T1ce"], "FLAIR": moved(images["FLAIR"], MOTION, WIDE)}
+
+
+class TestMovedHead:
+    def test_a_moved_sequence_is_brought_onto_the_reference(self, images, study):
+        events = []
+        result = harmonise(study_from_images(study), SPACING, MULTIPLE, Job(progress=events.append))
+        expected = run({name: images[name] for name in ("FLAIR", "T1ce")})
+        assert result.reference == "T1ce"
+        np.testing.assert_array_equal(result.channels[2], expected.channels[2])
+        inside = expected.brain & (result.channels[0] != 0)
+        assert np.count_nonzero(inside) > 0.97 * np.count_nonzero(expected.brain)
+        # interpolated once more on its way, the moved FLAIR agrees voxel by voxel
+        assert np.corrcoef(result.channels[0][inside], expected.channels[0][inside])[0, 1] > 0.95
+        # what is said about it is plain JSON, and progress goes from nothing to all
+        assert json.loads(json.dumps(result.record))["registration"]["FLAIR"]["registered"]
+        fractions = [event.fraction for event in events]
+        assert fractions == sorted(fractions)
+        assert fractions[-1] == 1.0
+        assert "register" in {event.stage for event in events}
+
+    def test_it_can_be_cancelled(self, study):
+        with pytest.raises(Cancelled):
+            harmonise(study_from_images(study), SPACING, MULTIPLE, Job(cancelled=lambda: True))
+
+
+def test_a_sequence_that_misses_part_of_the_brain_is_used_where_it_has_data_and_mentioned(images):
+    slab = sitk.RegionOfInterest(images["FLAIR"], (52, 60, 24), (0, 0, 16))
+    result = run({"FLAIR": slab, "T1ce": images["T1ce"]})
+    missing = result.brain & (result.channels[0] == 0)
+    assert 0.1 < np.count_nonzero(missing) / np.count_nonzero(result.brain) < 0.4
+    assert any("FLAIR shows only" in finding for finding in result.findings)
+
+
+class TestReference:
+    @staticmethod
+    def image(spacing: tuple[float, float, float], extent: float = 200.0) -> sitk.Image:
+        size = [round(extent / step) for step in spacing]
+        result = sitk.Image(size, sitk.sitkUInt8)
+        result.SetSpacing(spacing)
+        return result
+
+    def test_thin_slices_come_before_small_voxels(self):
+        images = {"T1ce": self.image((0.4, 0.4, 5.0)), "T1": self.image((1.0, 1.0, 1.2))}
+        chosen = choose_reference(images)
+        assert chosen.sequence == "T1"
+        assert "thinnest slices (1.2 mm)" in chosen.reason
+
+    def test_small_voxels_decide_between_equal_slices(self):
+        images = {"T1ce": self.image((0.9, 0.9, 5.0)), "T2": self.image((0.45, 0.45, 5.2))}
+        chosen = choose_reference(images)
+        assert chosen.sequence == "T2"
+        assert "smallest voxels" in chosen.reason
+
+    def test_t1ce_is_taken_among_equals(self):
+        images = {name: self.image((1.0, 1.0, 1.0)) for name in SEQUENCES}
+        assert choose_reference(images).sequence == "T1ce"
+
+    def test_a_thin_slab_is_no_reference_for_a_whole_head(self):
+        slab = sitk.RegionOfInterest(self.image((0.5, 0.5, 0.5)), (400, 400, 100), (0, 0, 0))
+        chosen = choose_reference({"T1ce": slab, "FLAIR": self.image((1.0, 1.0, 5.0))})
+        assert chosen.sequence == "FLAIR"
+        assert "whole head" in chosen.reason
+
+
+def test_a_brats_study_keeps_its_geometry(shared_data):
+    folder = shared_data / "original" / "BraTS2021_00495"
+    files = {name: next(folder.glob(f"*_{name.lower()}.nii*")) for name in SEQUENCES}
+    result = harmonise(study_from_files(files), 2.0, 8)
+    assert result.record["registration"] == {}
+    assert result.reference_grid == Grid.of(sitk.ReadImage(str(files["T1ce"])))
+    index = np.array(result.grid.origin) - result.reference_grid.origin
+    np.testing.assert_allclose(index, index.round(), atol=1e-6)
+    brain_ml = result.brain.sum() * 0.008
+    native_ml = np.count_nonzero(sitk.GetArrayFromImage(sitk.ReadImage(str(files["T1ce"])))) / 1000
+    assert brain_ml == pytest.approx(native_ml, rel=0.01)
+    assert to_reference(result.channels[:1], result).shape == (1, 155, 240, 240)
+
+
+def test_a_study_of_a_patient_who_moved_between_the_sequences_is_put_together(shared_data, monkeypatch):
+    def crude_brain(image: sitk.Image) -> Brain:
+        bright = sitk.BinaryFillhole(image > 0.3 * float(sitk.GetArrayViewFromImage(image).mean() * 3))
+        return Brain(sitk.BinaryErode(sitk.BinaryMorphologicalOpening(bright, (8, 8, 0)), (16, 16, 2)), stripped=False)
+
+    monkeypatch.setattr(alignment, "find_brain", crude_brain)
+    folder = shared_data / "native" / "TCGA-FG-6692"
+    files = {name: folder / f"TCGA-FG-6692_{name.lower()}.nii.gz" for name in ("FLAIR", "T1ce")}
+    result = harmonise(study_from_files(files), 2.0, 8)
+    flair = result.record["registration"]["FLAIR"]
+    assert flair["rotation_deg"] == pytest.approx(13.7, abs=1.0)  # seen in pictures: eyes, ventricles, tumour coincide
+    assert flair["sharpness"] > 2.5
+    assert result.reference_grid.size == (256, 224, 26)
