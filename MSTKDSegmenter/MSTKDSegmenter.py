@@ -334,7 +334,10 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         masks = regions_of(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))), "brats2023")
         algorithm = f"MSTKDSegmenter {report['model']['name']} {report['model']['version']}"
         name = _("{volume} tumor").format(volume=reference.GetName())
-        node = add_segmentation(reference.GetScene(), masks, run.grids[sequence], name, reference, algorithm)
+        scene = reference.GetScene()  # None: the volume was removed meanwhile, which is no reason to lose the result
+        if scene is None:
+            scene, reference = slicer.mrmlScene, None
+        node = add_segmentation(scene, masks, run.grids[sequence], name, reference, algorithm)
         node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
         self.report = report
         logging.info("MSTKDSegmenter: %s", summary(report).replace("\n", "; "))

@@ -201,6 +201,15 @@ class TestPanel:
         assert host.errors == ["No brain was found. Choose another volume."]
         assert widget.ui.statusLabel.text == host.errors[0]
 
+    def test_the_result_is_kept_if_the_volume_was_removed_meanwhile(self, widget, flair, stand_in) -> None:
+        stand_in("time.sleep(0.3)")
+        widget.ui.selectorFLAIR.setCurrentNode(flair)
+        widget.ui.applyButton.click()
+        slicer.mrmlScene.RemoveNode(flair)
+        until(lambda: not widget.ui.cancelButton.enabled)
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
+        assert host.errors == []
+
     def test_closing_the_scene_ends_the_run(self, widget, flair, stand_in) -> None:
         stand_in(HEEDS)
         widget.ui.selectorFLAIR.setCurrentNode(flair)
