@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from .engine.progress import Event
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
-GRACE = 1.5
+GRACE = 1.0
 """Seconds the job gets to stop by itself, which it does between two computations, before it is ended from outside."""
 
 
