@@ -64,7 +64,7 @@ def test_a_transplant_lands_at_its_physical_place_with_its_labels() -> None:
     )  # fmt: skip
     transplant(base, origin=np.array([10.0, 10.0, 10.0]), donor=donor, spacing=2.0, feather=2.0)
     where = np.argwhere(base.labels == 0)
-    # the donor's first voxel is (x, y, z) = (2, 3, 4); with a feather of two voxels its outermost layer stays the base's
+    # the donor's first voxel is (x, y, z) = (2, 3, 4); feathered over two voxels, its outermost layer stays the base's
     assert where.min(axis=0).tolist() == [5, 4, 3]
     assert where.max(axis=0).tolist() == [8, 7, 6]
     assert base.image[:, 6, 5, 4] == pytest.approx(1.0)

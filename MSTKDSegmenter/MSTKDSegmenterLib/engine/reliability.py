@@ -79,8 +79,8 @@ def findings(
     found: list[str] = []
     if not masks["WT"].any():
         found.append(
-            "Empty result: no voxel reached the threshold for whole tumour. Either there is no tumour or it was missed: look "
-            "at the images."
+            "Empty result: no voxel reached the threshold for whole tumour. Either there is no tumour or it was missed: "
+            "look at the images."
         )
     elif size["WT"] < SMALLEST_ML:
         found.append(f"Whole tumour has only {size['WT']:.2f} ml: this may be noise rather than tumour.")
