@@ -66,5 +66,5 @@ def _voxel_volume(image: sitk.Image) -> float:
 
 
 def _sentence(reasons: list[str]) -> str:
-    text = " and ".join(reasons)
+    text = "; ".join(reasons)
     return text[0].upper() + text[1:] + "."
