@@ -79,7 +79,7 @@ def findings(
     found: list[str] = []
     if not masks["WT"].any():
         found.append(
-            "Empty result: no voxel reached the threshold for whole tumour. Either there is no tumour or it was missed: "
+            "Empty result: no voxel reached the threshold for whole tumour. There is no tumour, or it was missed: "
             "look at the images."
         )
     elif size["WT"] < SMALLEST_ML:
