@@ -109,12 +109,14 @@ def bench(rounds: int) -> None:
         "`mstkd segment`, start to files written, four sequences": all_in,
     }
     print(f"{name}; {_cpu()}, {threads} threads for PyTorch; load average before: {load:.1f}\n")
-    print("| | time (s) | CPU time (s) | peak memory (MB) | time against `paper` |")
-    print("|---|---:|---:|---:|---:|")
+    if load > 1:
+        print("Other programs were running: trust the CPU times, not the times.\n")
+    print("| | time (s) | CPU time (s) | peak memory (MB) | time : `paper` | CPU time : `paper` |")
+    print("|---|---:|---:|---:|---:|---:|")
     for what, cost in rows.items():
         print(
             f"| {what} | {cost.seconds:.2f} | {cost.cpu_seconds:.2f} | {cost.peak / 1e6:.0f} "
-            f"| {cost.seconds / paper.seconds:.2f} |"
+            f"| {cost.seconds / paper.seconds:.2f} | {cost.cpu_seconds / paper.cpu_seconds:.2f} |"
         )
     print(f"\nForward passes: median of {rounds} after one that does not count, random weights; x, y, z voxels.")
     grids, tensor = paper.seconds / own.seconds, paper.seconds / same.seconds
