@@ -110,7 +110,7 @@ def bench(rounds: int) -> None:
     }
     print(f"{name}; {_cpu()}, {threads} threads for PyTorch; load average before: {load:.1f}\n")
     if load > 1:
-        print("Other programs were running: trust the CPU times, not the times.\n")
+        print("The machine was busy just before: rather trust the CPU times.\n")
     print("| | time (s) | CPU time (s) | peak memory (MB) | time : `paper` | CPU time : `paper` |")
     print("|---|---:|---:|---:|---:|---:|")
     for what, cost in rows.items():
