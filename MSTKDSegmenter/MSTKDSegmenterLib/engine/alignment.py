@@ -75,6 +75,7 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job) -> Alignme
             stripped[name] = True
             alignment.extents[name] = _shown(images[name])
             alignment.transforms[name] = sitk.Transform(3, sitk.sitkIdentity)
+            alignment.record["registration"][name] = {"registered": False, "judgement": "aligned already"}
     else:
         for number, name in enumerate(others):
             job.report("register", (number + 1) / (len(others) + 1), f"{name} onto {reference}")

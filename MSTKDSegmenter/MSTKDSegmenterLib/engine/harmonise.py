@@ -93,6 +93,7 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
             "reference": reference.sequence,
             "reference_reason": reference.reason,
             **alignment.record,
+            "reference_to_sequence_lps": {name: _matrix(alignment.transforms[name]) for name in images},
             "share_of_brain_covered": {name: round(share, 3) for name, share in coverage.items()},
         },
     )
@@ -120,6 +121,14 @@ def _inside(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = Non
     """A mask on another grid, bool (z, y, x)."""
     moved = resample(sitk.Cast(mask, sitk.sitkFloat32), grid, transform=transform)
     return sitk.GetArrayFromImage(moved) > HALF
+
+
+def _matrix(transform: sitk.Transform) -> list[list[float]]:
+    """A rigid transform as a 4x4 matrix on homogeneous points (LPS, mm), rows first."""
+    shift = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    columns = [np.array(transform.TransformPoint(axis)) - shift for axis in np.eye(3).tolist()]
+    matrix = np.vstack([np.column_stack([*columns, shift]), (0, 0, 0, 1)])
+    return np.round(matrix, 6).tolist()
 
 
 def _coverage_findings(coverage: dict[str, float]) -> list[str]:
