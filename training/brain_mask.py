@@ -29,6 +29,7 @@ if __name__ == "__main__":
     parser.add_argument("--train", action="store_true")
     parser.add_argument("--export", action="store_true")
     parser.add_argument("--evaluate", action="store_true")
+    parser.add_argument("--note", help="with --export: what model.json shall say about the training")
     arguments = parser.parse_args()
 
     anatomies = load_anatomies(arguments.data / "label_maps.tar.xz", arguments.run / "anatomy")
@@ -36,7 +37,10 @@ if __name__ == "__main__":
         quick_allocation()
         BrainTraining(arguments.run, arguments.steps).fit(anatomies, arguments.minutes)
     if arguments.export:
-        export(BrainTraining(arguments.run, arguments.steps).average, arguments.package)
+        run = BrainTraining(arguments.run, arguments.steps)
+        note = {"note": arguments.note} if arguments.note else {}
+        export(run.average, arguments.package, {"steps": run.step, **note})
     if arguments.evaluate:
         package = packages.load(arguments.package)
-        export(package.network(), arguments.package, measure(package, anatomies, arguments.data))
+        quality = measure(package, anatomies, arguments.data)
+        export(package.network(), arguments.package, package.card["training"], quality)

@@ -48,7 +48,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> float:
     return 2.0 * int((first & second).sum()) / total if total else 1.0
 
 
-def held_out_scores(network: MSTKDNet, anatomies: Sequence[Anatomy], count: int) -> list[float]:
+def held_out_scores(network: MSTKDNet, anatomies: Sequence[Anatomy], count: int, threshold: float = 0.5) -> list[float]:
     """Dice on `count` synthetic images of the VALIDATION heads; images that show hardly any brain are left out."""
     heads = [anatomy for anatomy in anatomies if anatomy.name in VALIDATION]
     scores = []
@@ -57,7 +57,7 @@ def held_out_scores(network: MSTKDNet, anatomies: Sequence[Anatomy], count: int)
         if float(target.sum()) * SPACING**3 < 1e5:  # 100 ml
             continue
         with torch.inference_mode():
-            scores.append(dice((network(image) > 0).numpy(), (target > 0.5).numpy()))
+            scores.append(dice((network(image).sigmoid() > threshold).numpy(), (target > 0.5).numpy()))
     return scores
 
 

@@ -155,6 +155,7 @@ def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, 
     try:
         file = part / WEIGHTS
         save_file(weights, file)
+        file.chmod(0o644)  # safetensors lets nobody else read it, but an extension is installed for all users
         filled = {
             "format": FORMAT,
             "kind": card.get("kind"),
