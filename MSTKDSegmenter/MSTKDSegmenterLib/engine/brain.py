@@ -19,8 +19,8 @@ SMALLEST_BRAIN_ML = 100.0
 """Less than this is not a brain: a thick-slice stack that shows only its top still has more."""
 
 SAME_SHAPE_DICE = 0.87
-"""A stripped brain agrees with what the network finds in it: Dice 0.957 and more in 56 BraTS images. Heads on zeros, also
-those of which a stack shows only the top, stay at 0.78 or below (TCGA-FG-6692, BRAINIX)."""
+"""A stripped brain agrees with what the network finds in it: Dice 0.957 and more in 56 BraTS images. Heads on zeros,
+also those of which a stack shows only the top, stay at 0.78 or below (TCGA-FG-6692, BRAINIX)."""
 
 _FAINT = 0.005  # of the mean brightness: interpolation of a stripped image leaves weaker traces than this outside
 
