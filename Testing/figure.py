@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,24 +68,36 @@ def make_scene(
     truth: Mapping[str, sitk.Image] | None = None,
     brain: sitk.Image | None = None,
     spacing: float = 1.0,
+    to_image: Mapping[str, sitk.Transform] | None = None,
 ) -> Scene:
-    """Everything resampled to a grid along L, P, S around the brain (found in the first image unless it is given)."""
+    """Everything resampled to a grid along L, P, S around the brain (found in the first image unless it is given).
+
+    The first image is the reference; `to_image` takes its points (LPS, mm) to those of the others that lie elsewhere.
+    """
     first = next(iter(images.values()))
     brain = find_brain(first).mask if brain is None else brain
     grid = _upright_grid(brain, spacing)
 
-    def volume(image: sitk.Image, smooth: float = 0.0) -> np.ndarray:
-        image = resample(sitk.Cast(image, sitk.sitkFloat32), grid, antialias=True)
+    def volume(image: sitk.Image, smooth: float = 0.0, transform: sitk.Transform | None = None) -> np.ndarray:
+        image = resample(sitk.Cast(image, sitk.sitkFloat32), grid, transform=transform, antialias=True)
         array = sitk.GetArrayFromImage(image)
         return ndimage.gaussian_filter(array, smooth / spacing) if smooth else array
 
     return Scene(
         grid,
-        {name: volume(image) for name, image in images.items()},
+        {name: volume(image, transform=(to_image or {}).get(name)) for name, image in images.items()},
         volume(brain, 1.0),
         {name: volume(regions[name], 0.6) for name in NAMES},
         {name: volume(truth[name], 0.6) for name in NAMES} if truth else {},
     )
+
+
+def rigid(matrix: Sequence[Sequence[float]]) -> sitk.Transform:
+    """The transform that report.json holds as a 4x4 matrix."""
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix([value for row in matrix[:3] for value in row[:3]])
+    transform.SetTranslation([row[3] for row in matrix[:3]])
+    return transform
 
 
 def _upright_grid(brain: sitk.Image, spacing: float) -> Grid:
@@ -227,7 +239,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Draw a result of mstkd segment.")
     parser.add_argument("folder", type=Path, help="what mstkd segment wrote")
     parser.add_argument("-o", "--output", type=Path, default=Path("figure.png"))
-    parser.add_argument("--truth", type=Path, help="label map to compare with: 1 NCR, 2 ED, 3 ET")
+    parser.add_argument("--truth", type=Path, help="label map to compare with")
+    parser.add_argument("--convention", default="brats2023", help="of the labels of --truth: brats2023 or brats2021")
     options = parser.parse_args()
     report = json.loads((options.folder / "report.json").read_text(encoding="utf-8"))
     study = study_from_files({name: item["source"] for name, item in report["inputs"].items()})
@@ -235,12 +248,15 @@ def main() -> int:
     if options.truth:
         label_map = sitk.ReadImage(str(options.truth))
         grid = Grid.of(label_map)
-        masks = regions_of(sitk.GetArrayFromImage(label_map), "brats2023")
+        masks = regions_of(sitk.GetArrayFromImage(label_map), options.convention)
         truth = {name: grid.image(mask) for name, mask in masks.items()}
+    harmonising = report["harmonising"]
+    reference = harmonising["reference"]
     scene = make_scene(
-        {name: image.image for name, image in study.images.items()},
+        {name: study.images[name].image for name in sorted(study.subset, key=lambda name: name != reference)},
         read_segments(options.folder / "segmentation.seg.nrrd"),
         truth,
+        to_image={name: rigid(matrix) for name, matrix in harmonising["reference_to_sequence_lps"].items()},
     )
     notes = {region: f"{volume:.1f} ml" for region, volume in report["volumes_ml"].items()}
     try:

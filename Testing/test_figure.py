@@ -59,6 +59,24 @@ def test_a_tilted_study_is_drawn_upright_with_the_same_tumour(scene) -> None:
     assert np.allclose(again.images["T2"], scene.images["T2"], rtol=1e-3, atol=0.5)
 
 
+def test_a_sequence_that_lies_elsewhere_is_drawn_where_the_reference_shows_the_same() -> None:
+    turn = sitk.Euler3DTransform((10.0, -20.0, 30.0), 0.1, -0.05, 0.3, (12.0, -7.0, 4.0))
+    moved = sitk.Image(STUDY.images["T2"])  # the header alone says that the head lies elsewhere
+    axes = np.array(turn.GetMatrix()).reshape(3, 3) @ np.array(moved.GetDirection()).reshape(3, 3)
+    moved.SetOrigin(turn.TransformPoint(moved.GetOrigin()))
+    moved.SetDirection(axes.ravel().tolist())
+    regions = {name: GRID.image(mask) for name, mask in TRUTH.items()}
+    shift = turn.TransformPoint((0.0, 0.0, 0.0))
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(turn.GetMatrix()).reshape(3, 3)
+    matrix[:3, 3] = shift
+    brain = STUDY.images["FLAIR"] > 0
+    images = {"FLAIR": STUDY.images["FLAIR"], "T2": moved}
+    drawn = figure.make_scene(images, regions, None, brain, 4.0, {"T2": figure.rigid(matrix.tolist())})
+    expected = figure.make_scene({"T2": STUDY.images["T2"]}, regions, None, brain, 4.0).images["T2"]
+    assert np.abs(drawn.images["T2"] - expected).max() < 0.02 * expected.max()
+
+
 def test_a_surface_appears_where_the_mask_is_and_in_its_colour() -> None:
     picture = surface.render([surface.Surface(ball((20, 20, 20), 10), RED, 1.0, 1.0)], (0, -1, 0), 64, (0, 0, 0))
     red = picture[..., 0] > 40
@@ -119,6 +137,7 @@ def test_the_command_line_draws_what_the_command_wrote(tmp_path, monkeypatch, ca
     result.mkdir()
     write_segmentation(result / "segmentation.seg.nrrd", TRUTH, GRID)
     report = {"subset": "T2", "inputs": {"T2": {"source": str(paths["T2"])}}, "volumes_ml": {"WT": 1.0}}
+    report["harmonising"] = {"reference": "T2", "reference_to_sequence_lps": {"T2": np.eye(4).tolist()}}
     (result / "report.json").write_text(json.dumps(report))
     monkeypatch.setattr(figure, "find_brain", lambda image: type("Brain", (), {"mask": image > 0}))
     monkeypatch.setattr("sys.argv", ["figure.py", str(result), "-o", str(tmp_path / "figure.png")])

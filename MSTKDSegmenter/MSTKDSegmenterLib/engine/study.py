@@ -38,7 +38,7 @@ class SequenceImage:
     Attributes:
         sequence: one of ``SEQUENCES``.
         image: 3-D, float32, LPS (mm), finite values.
-        source: the path it came from, or the name of the volume.
+        source: the path it came from (of a DICOM series: its folder), or the name of the volume.
         recognised_by: why it is taken for this sequence.
     """
 
@@ -94,7 +94,7 @@ def study_from_folder(folder: PathLike) -> Study:
     for sequence, candidates in found.items():
         chosen, reading = _the_one(sequence, candidates, notes)
         readings[sequence] = reading
-        images[sequence] = SequenceImage(sequence, reading.image, chosen.label, chosen.recognition.reason)
+        images[sequence] = SequenceImage(sequence, reading.image, str(chosen.path), chosen.recognition.reason)
         notes += reading.notes
     return _finished(Study(images, notes), readings)
 

@@ -22,8 +22,12 @@ _MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class Found:
-    """An image that was found, not read yet."""
+    """An image that was found, not read yet.
 
+    path: its file, or the folder of its DICOM series. label: how a message names it. resolved: its identity.
+    """
+
+    path: Path
     label: str
     resolved: str
     recognition: Recognition
@@ -112,7 +116,7 @@ def _from_series(series: Series, root: Path, *, alone: bool) -> Found:
     if recognition.sequence is not None and series.images < _FEWEST_SLICES:
         recognition = Recognition(None, f"{series.images} slices are no volume ({recognition.reason})", excluded=True)
     resolved = f"{series.folder.resolve()} {series.tags.get('0020,000e', '')}"
-    return Found(series.label, resolved, recognition, lambda: read_one_series(series))
+    return Found(series.folder, series.label, resolved, recognition, lambda: read_one_series(series))
 
 
 def _from_files(files: Sequence[Path], root: Path) -> list[Found]:
@@ -131,4 +135,4 @@ def _from_file(path: Path, name: str, root: Path) -> Found:
         if recognition.sequence is not None or recognition.excluded:
             reason = f"folder name '{parent}': {recognition.reason}"
     recognition = Recognition(recognition.sequence, reason, recognition.excluded)
-    return Found(str(path), str(path.resolve()), recognition, lambda: read(path))
+    return Found(path, str(path), str(path.resolve()), recognition, lambda: read(path))
