@@ -8,19 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import head_phantom
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from MSTKDSegmenterLib import cli
 from MSTKDSegmenterLib.engine import package
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 
 GRID = dict(size=20, spacing=8.0)  # 160 mm: a head-sized box of few voxels
 
 
-def image(seed: int, **geometry: float) -> sitk.Image:
-    """A stripped "brain": an ellipsoid of noise in zeros."""
-    size = int(geometry.get("size", GRID["size"]))
+def image(seed: int) -> sitk.Image:
+    """Of the size of a head, but a ball of noise in zeros."""
+    size = GRID["size"]
     axes = np.ogrid[:size, :size, :size]
     inside = sum(((a - size / 2) / (size * 0.4)) ** 2 for a in axes) < 1
     noise = np.random.default_rng(seed).normal(100, 20, size=(size,) * 3)
@@ -31,10 +33,12 @@ def image(seed: int, **geometry: float) -> sitk.Image:
 
 @pytest.fixture
 def study(tmp_path: Path) -> dict[str, Path]:
+    """Four sequences of one small head."""
     paths = {}
-    for seed, name in enumerate(("flair", "t1", "t1ce", "t2")):
+    for sequence in SEQUENCES:
+        name = sequence.lower()
         paths[name] = tmp_path / f"p_{name}.nii.gz"
-        sitk.WriteImage(image(seed), str(paths[name]))
+        sitk.WriteImage(head_phantom.head(sequence), str(paths[name]))
     return paths
 
 
@@ -87,7 +91,7 @@ def test_a_study_gives_three_files_on_the_grid_of_its_reference(
     report = json.loads((out / "report.json").read_text())
     assert report["subset"] == "FLAIR+T2"
     assert set(report["inputs"]) == {"FLAIR", "T2"}
-    voxel_ml = GRID["spacing"] ** 3 / 1000
+    voxel_ml = head_phantom.SPACING**3 / 1000
     assert report["volumes_ml"]["WT"] == pytest.approx((values > 0).sum() * voxel_ml, abs=1e-3)
     assert report["volumes_ml"]["TC"] == pytest.approx(np.isin(values, (1, 3)).sum() * voxel_ml, abs=1e-3)
     assert report["model"]["sha256"] == json.loads((tiny_package / "model.json").read_text())["weights"]["sha256"]

@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,17 +158,14 @@ class _Stop:
         self.requested = threading.Event()
         self.scratch: Path | None = None
         self._channel = channel
-        ways = [self._stdin_closed]
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, self._SIGNALS)  # for threads started from here on as well
-            ways.append(self._signalled)
-        for way in ways:
+        heard, self._wakeup = os.pipe()
+        os.set_blocking(self._wakeup, False)
+        # C code writes the number of the signal there at once, whichever thread it reaches and whatever Python is at
+        signal.set_wakeup_fd(self._wakeup)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        for way in (self._stdin_closed, lambda: os.read(heard, 1)):
             threading.Thread(target=self._end_when, args=(way,), daemon=True).start()
-
-    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-    def _signalled(self) -> None:
-        signal.sigwait(self._SIGNALS)
 
     @staticmethod
     def _stdin_closed() -> None:
@@ -177,7 +174,7 @@ class _Stop:
             while os.read(0, 4096):
                 pass
 
-    def _end_when(self, way: Any) -> None:
+    def _end_when(self, way: Callable[[], object]) -> None:
         way()
         self.requested.set()
         time.sleep(GRACE)
