@@ -1,0 +1,103 @@
+"""Scores of one region of one case: overlap, surface distances and volumes, on the native grid.
+
+Masks are bool arrays (z, y, x) of one shape; spacing is in mm, in the same order z, y, x.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Optional
+
+import numpy as np
+import torch
+from monai.metrics.utils import get_edge_surface_distance
+
+PENALTY = 374.0
+"""HD95 in mm where BraTS has nothing to measure: the diagonal of its field of 240 x 240 x 155 mm, 373.1, and a bit."""
+TOLERANCES = (1, 2)
+"""Surface Dice: how far apart in mm two surfaces may be and still count as the same."""
+
+Scores = dict[str, Optional[float]]
+"""Name of a metric -> value, None where the metric leaves the case out."""
+
+
+def region_scores(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> Scores:
+    """All scores of one region but the lesion-wise ones.
+
+    HD95 comes in three conventions, because they rank methods differently as soon as a mask is empty:
+
+    ==================== ========= ========= ============
+    HD95 in mm           official  brats     excluded
+    ==================== ========= ========= ============
+    both masks empty     0         0         left out
+    one mask empty       0         374       left out
+    ==================== ========= ========= ============
+
+    "official" is what the released code of MST-KDNet does, so an empty answer is a perfect one; "brats" is the rule of
+    the challenges since 2017.
+    """
+    found, truth = crop(found, truth, margin=1)
+    litre = math.prod(spacing) * 1e-3  # of one voxel, in ml
+    true_ml, found_ml = truth.sum().item() * litre, found.sum().item() * litre
+    scores: Scores = {
+        "dice": dice(found, truth),
+        "true_ml": true_ml,
+        "found_ml": found_ml,
+        "error_ml": found_ml - true_ml,
+        "absolute_error_ml": abs(found_ml - true_ml),
+        "error_percent": 100 * (found_ml - true_ml) / true_ml if true_ml else None,
+    }
+    if found.any() and truth.any():
+        distances = surface_distances(found, truth, spacing)
+        value = hd95(distances)
+        hausdorff: Scores = {"official": value, "brats": value, "excluded": value}
+        surface = {tolerance: surface_dice(distances, tolerance) for tolerance in TOLERANCES}
+    else:
+        both_empty = not (found.any() or truth.any())
+        hausdorff = {"official": 0.0, "brats": 0.0 if both_empty else PENALTY, "excluded": None}
+        surface = dict.fromkeys(TOLERANCES, 1.0 if both_empty else 0.0)
+    scores |= {f"hd95_{convention}": value for convention, value in hausdorff.items()}
+    return scores | {f"surface_dice_{tolerance}mm": value for tolerance, value in surface.items()}
+
+
+def dice(found: np.ndarray, truth: np.ndarray) -> float:
+    """2 |A and B| / (|A| + |B|); 1 if both are empty, 0 if one is."""
+    total = found.sum().item() + truth.sum().item()
+    return 2 * (found & truth).sum().item() / total if total else 1.0
+
+
+def surface_distances(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Distance in mm from each surface voxel of `found` to the surface of `truth`, and the other way; none is empty."""
+    _, distances, _ = get_edge_surface_distance(
+        torch.from_numpy(found), torch.from_numpy(truth), spacing=list(spacing), symmetric=True
+    )
+    there, back = distances
+    return there.numpy(), back.numpy()
+
+
+def hd95(distances: tuple[np.ndarray, np.ndarray]) -> float:
+    """The larger of the 95th percentiles of both directions (BraTS, MONAI; the released code pools the directions)."""
+    return max(np.percentile(one, 95).item() for one in distances)
+
+
+def surface_dice(distances: tuple[np.ndarray, np.ndarray], tolerance: float) -> float:
+    """Share of both surfaces that lies within `tolerance` mm of the other one (Nikolov et al., arXiv:1809.04430)."""
+    return np.mean(np.concatenate(distances) <= tolerance).item()
+
+
+def crop(found: np.ndarray, truth: np.ndarray, margin: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks cut to the box around their union with a margin in voxels, as far as the arrays reach.
+
+    Raises:
+        ValueError: the masks are not on one grid.
+    """
+    if found.shape != truth.shape:
+        raise ValueError(f"masks of shapes {found.shape} and {truth.shape} cannot be compared: they need the same grid")
+    union = found | truth
+    if not union.any():
+        box = (slice(0, 1),) * union.ndim
+    else:
+        extents = [np.flatnonzero(union.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        box = tuple(slice(max(int(one[0]) - margin, 0), int(one[-1]) + margin + 1) for one in extents)
+    return np.ascontiguousarray(found[box]), np.ascontiguousarray(truth[box])
