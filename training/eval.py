@@ -1,12 +1,31 @@
-"""Measure a run on its held-out studies: `python training/eval.py --config training/configs/dropout.yaml`."""
+"""Measure a run on its test studies: `python training/eval.py --config training/configs/dropout.yaml`.
 
-from mstkd_training.command import configuration
-from mstkd_training.evaluate import evaluate, markdown, write
+With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead.
+"""
+
+import shlex
+import sys
+
+from mstkd_training.command import parser
+from mstkd_training.comparison import compare_runs
+from mstkd_training.config import load
+from mstkd_training.evaluate import evaluate, write
 from mstkd_training.export import export
+from mstkd_training.illustrate import illustrate
+from mstkd_training.plots import heat_map
+from mstkd_training.tables import table
 
 if __name__ == "__main__":
-    config = configuration(__doc__)
+    options = parser(__doc__)
+    options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
+    arguments = options.parse_args()
+    config = load(arguments.config, arguments.overrides)
+    print(config.model_dump_json(indent=2))
+    if arguments.compare:
+        print(compare_runs(config, arguments.compare))
+        sys.exit()
     package = export(config, config.folder / "package")
     rows = evaluate(config, package)
-    write(config, rows, package.sha256)
-    print(markdown(rows))
+    print(write(config, rows, package.sha256, shlex.join(["python", *sys.argv])))
+    heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
+    illustrate(config, {config.name: package}, rows, config.folder / "figure.png")

@@ -1,99 +1,112 @@
-"""What users get: the shipped path, study in and masks out, measured on all 15 subsets of the held-out studies."""
+"""What users get: the shipped path, study in and masks out, measured on all 15 subsets of the test studies."""
 
 from __future__ import annotations
 
 import csv
 import json
-import tarfile
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
-from monai.metrics import compute_dice
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS, regions_of
 from MSTKDSegmenterLib.engine.segment import segment
-from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 from MSTKDSegmenterLib.engine.study import study_from_files
 from tqdm import tqdm
 
+from .cases import Case, find_cases
 from .config import Config
-from .prepare import SUFFIX
+from .lesions import lesion_scores
+from .metrics import region_scores
+from .published import benchmark
+from .splits import test_patients
+from .tables import document, table
+
+DIGITS = 4
 
 Row = dict[str, Any]
 
 
+def studies_to_test(config: Config) -> list[Case]:
+    """The studies of the test patients, without those that prepare.py left out as unusable.
+
+    Raises:
+        FileNotFoundError: the data are not there, or have not been prepared.
+        ValueError: none of the test patients' studies can be used; otherwise as cases.find_cases and splits.read.
+    """
+    patients = test_patients(config)
+    fingerprint = config.data.cache / "fingerprint.json"
+    left_out = json.loads(fingerprint.read_text())["left_out"] if fingerprint.exists() else {}
+    chosen = [case for case in find_cases(config.data) if case.patient in patients and case.name not in left_out]
+    if not chosen:
+        raise ValueError(
+            f"nothing to test: {config.data.source} has no usable study of the test patients, {', '.join(patients)}"
+        )
+    return chosen
+
+
+def found_masks(case: Case, subset: tuple[str, ...], package: ModelPackage, device: str) -> dict[str, np.ndarray]:
+    """Region -> bool (z, y, x) on the native grid, segmented from these sequences alone, exactly as users do it."""
+    study = study_from_files({sequence: case.images[sequence] for sequence in subset})
+    return segment(study, package, device).masks
+
+
+def true_masks(case: Case, convention: str) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:
+    """Region -> bool (z, y, x) of the ground truth, and its spacing in mm, z, y, x."""
+    labels = sitk.ReadImage(str(case.labels))
+    return regions_of(sitk.GetArrayFromImage(labels), convention), labels.GetSpacing()[::-1]
+
+
 def evaluate(config: Config, package: ModelPackage) -> list[Row]:
-    """One row per held-out study and subset: Dice and volumes (ml) of truth and result per region, native grid."""
-    held_out = config.data.held_out
+    """One row per test study and subset: study, patient, subset and `<region>_<metric>` for all metrics and regions."""
     rows: list[Row] = []
-    with tarfile.open(config.data.source / "brats_cases.tar.xz") as archive, tempfile.TemporaryDirectory() as scratch:
-        archive.extractall(scratch, filter="data")
-        for name in held_out:
-            folder = Path(scratch, "cases", name)
-            truth = sitk.ReadImage(str(folder / f"{name}_seg.nii"))
-            wanted = regions_of(sitk.GetArrayFromImage(truth), config.data.convention)
-            files = {s: folder / f"{name}_{SUFFIX[s]}.nii" for s in SEQUENCES}
-            for subset in tqdm(SUBSETS, desc=name):
-                result = segment(study_from_files({s: files[s] for s in subset}), package, config.device)
-                rows.append({"study": name, "subset": subset_name(subset), **_scores(result.masks, wanted, truth)})
+    for case in tqdm(studies_to_test(config), desc="studies"):
+        truth, spacing = true_masks(case, config.data.convention)
+        for subset in tqdm(SUBSETS, desc=case.name, leave=False):
+            found = found_masks(case, subset, package, config.device)
+            row: Row = {"study": case.name, "patient": case.patient, "subset": subset_name(subset)}
+            for region in REGIONS:
+                scores = region_scores(found[region], truth[region], spacing)
+                scores |= lesion_scores(found[region], truth[region], spacing)
+                row |= {f"{region}_{metric}": _rounded(value) for metric, value in scores.items()}
+            rows.append(row)
     return rows
 
 
-def _scores(masks: dict[str, np.ndarray], wanted: dict[str, np.ndarray], truth: sitk.Image) -> dict[str, float]:
-    voxel = float(np.prod(truth.GetSpacing())) / 1000
-    scores: dict[str, float] = {}
-    for region in REGIONS:
-        guess, true = (torch.from_numpy(m)[None, None].float() for m in (masks[region], wanted[region]))
-        # both empty counts as 1, one of them empty as 0
-        dice = compute_dice(guess, true, ignore_empty=False).item()
-        scores[f"{region}_dice"] = round(dice, 4)
-        scores[f"{region}_ml"] = round(masks[region].sum().item() * voxel, 2)
-        scores[f"{region}_true_ml"] = round(wanted[region].sum().item() * voxel, 2)
-    return scores
+def write(config: Config, rows: list[Row], sha256: str, command: str) -> str:
+    """evaluation.json, .csv and .md in the run's folder, and the text of the last.
 
-
-def table(rows: list[Row]) -> dict[str, dict[str, float]]:
-    """Mean Dice over the studies: subset -> region -> Dice, in the order of SUBSETS; goes into model.json."""
-    result = {}
-    for subset in SUBSETS:
-        name = subset_name(subset)
-        mine = [row for row in rows if row["subset"] == name]
-        result[name] = {region: round(float(np.mean([row[f"{region}_dice"] for row in mine])), 3) for region in REGIONS}
-    return result
-
-
-def markdown(rows: list[Row]) -> str:
-    """The table with the range over the studies, for people."""
-    lines = ["| subset | " + " | ".join(REGIONS) + " |", "|---|" + "---|" * len(REGIONS)]
-    means = table(rows)
-    for name, mean in means.items():
-        cells = []
-        for region in REGIONS:
-            values = [row[f"{region}_dice"] for row in rows if row["subset"] == name]
-            cells.append(f"{mean[region]:.3f} ({min(values):.2f}-{max(values):.2f})")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    overall = [float(np.mean([mean[region] for mean in means.values()])) for region in REGIONS]
-    lines.append("| **mean of 15** | " + " | ".join(f"**{value:.3f}**" for value in overall) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def write(config: Config, rows: list[Row], sha256: str) -> None:
-    """evaluation.json, .csv and .md in the run's folder; the hash ties the numbers to the weights they belong to."""
+    The hash ties the numbers to the weights they belong to; `command` is the one that was run.
+    """
     folder = config.folder
-    record = {
-        "sha256": sha256,
-        "measured_on": list(config.data.held_out),
-        "command": "python training/eval.py --config training/configs/dropout.yaml",
-        "table": table(rows),
-        "rows": rows,
-    }
+    studies = list(dict.fromkeys(row["study"] for row in rows))
+    record = {"sha256": sha256, "measured_on": studies, "command": command, "table": table(rows), "rows": rows}
     (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
     with open(folder / "evaluation.csv", "w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    (folder / "evaluation.md").write_text(markdown(rows))
+    text = document(config.name, rows, benchmark(config.data.layout))
+    (folder / "evaluation.md").write_text(text)
+    return text
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The record of a run's evaluation.
+
+    Raises:
+        FileNotFoundError: the run has not been evaluated.
+    """
+    path = folder / "evaluation.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: run {folder.name!r} has not been evaluated, "
+            "run `python training/eval.py --config` with its configuration first"
+        )
+    return json.loads(path.read_text())
+
+
+def _rounded(value: float | None) -> float | None:
+    return round(value, DIGITS) if isinstance(value, float) else value

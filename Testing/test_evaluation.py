@@ -1,0 +1,232 @@
+"""An evaluation from study to tables and pictures: the shipped path, plain files, refusals that say why."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
+
+import matplotlib.image
+import SimpleITK as sitk
+from mstkd_training import comparison, evaluate, illustrate, splits
+from mstkd_training.cases import Case
+from mstkd_training.config import Config
+from mstkd_training.plots import Panels, heat_map, slices
+from mstkd_training.published import benchmark
+from mstkd_training.tables import METRICS, document, table
+from mstkd_training.tables import comparison as comparison_tables
+from MSTKDSegmenterLib.engine.package import ModelPackage, default_folder, load
+from MSTKDSegmenterLib.engine.regions import REGIONS
+from MSTKDSegmenterLib.engine.segment import Result, segment
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
+from MSTKDSegmenterLib.engine.study import Study
+from MSTKDSegmenterLib.scene.terminology import APPEARANCES
+from phantom import make_study
+
+COMMAND = "python training/eval.py --config configs/some.yaml"
+
+
+@pytest.fixture(scope="module")
+def package() -> ModelPackage:
+    return load(default_folder())
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    study, folder = make_study(seed=0, spacing=4.0), tmp_path_factory.mktemp("case")
+    images = {sequence: folder / f"case_{sequence.lower()}.nii.gz" for sequence in study.images}
+    for sequence, path in images.items():
+        sitk.WriteImage(study.images[sequence], str(path))
+    sitk.WriteImage(study.truth, str(folder / "case_seg.nii.gz"))
+    return Case("case", "patient", images, folder / "case_seg.nii.gz")
+
+
+@pytest.fixture
+def only_case(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One study, two subsets."""
+    for module in (evaluate, illustrate):
+        monkeypatch.setattr(module, "studies_to_test", lambda config: [case])
+    for module, name in ((evaluate, "SUBSETS"), (illustrate, "SHOWN")):
+        monkeypatch.setattr(module, name, (("T1ce",), ("FLAIR", "T2")))
+
+
+def config(tmp_path: Path, name: str = "mine") -> Config:
+    (tmp_path / name).mkdir(exist_ok=True)
+    return Config(name=name, runs=tmp_path, device="cpu", data={"layout": "brats2023"})
+
+
+def made_up_rows(shift: float = 0.0, studies: int = 4) -> list[dict]:
+    """Dice grows with the number of the study and the size of the subset; ET is empty in the first study."""
+    rows = []
+    for study in range(studies):
+        for subset in SUBSETS:
+            row = {"study": f"s{study}", "patient": f"p{study // 2}", "subset": subset_name(subset)}
+            for region in REGIONS:
+                row |= {f"{region}_{metric}": 0.1 * study + 0.1 * len(subset) + shift for metric in METRICS}
+                row[f"{region}_true_ml"] = 1.0
+            if study == 0:
+                row["ET_hd95_excluded"] = None
+            rows.append(row)
+    return rows
+
+
+@pytest.mark.usefixtures("only_case")
+def test_each_subset_is_measured_on_what_users_get(
+    tmp_path: Path, case: Case, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: dict[str, np.ndarray] = {}
+
+    def recording(study: Study, *arguments: object) -> Result:
+        result = segment(study, *arguments)
+        results[subset_name(study.subset)] = result.masks["WT"]
+        return result
+
+    monkeypatch.setattr(evaluate, "segment", recording)
+    rows = evaluate.evaluate(config(tmp_path), package)
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(case.labels))) > 0
+    assert [(row["study"], row["patient"], row["subset"]) for row in rows] == [
+        ("case", "patient", "T1ce"),
+        ("case", "patient", "FLAIR+T2"),
+    ]
+    for row in rows:
+        found = results[row["subset"]]
+        assert row["WT_dice"] == pytest.approx(2 * np.sum(found & truth) / (found.sum() + truth.sum()), abs=1e-4)
+        assert row["WT_true_ml"] == pytest.approx(truth.sum() * 0.064, abs=1e-3)
+        assert set(METRICS) <= {key.removeprefix("WT_") for key in row}
+    assert rows[1]["WT_dice"] > 0.6
+
+
+def test_all_studies_of_the_test_patients_are_measured_but_those_left_out(tmp_path: Path) -> None:
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    names = ["BraTS-GLI-00001-100", "BraTS-GLI-00001-101", "BraTS-GLI-00001-102", "BraTS-GLI-00002-100"]
+    for name in names:
+        (data / name).mkdir(parents=True)
+        for end in ("t2f", "t1n", "t1c", "t2w", "seg"):
+            (data / name / f"{name}-{end}.nii.gz").touch()
+    values = {"source": data, "cache": cache, "layout": "brats2024", "held_out": ["BraTS-GLI-00001"]}
+    settings = Config(name="mine", data=values)
+    cache.mkdir()
+    splits.write(splits.make(["BraTS-GLI-00001", "BraTS-GLI-00002"], settings), settings)
+    assert [case.name for case in evaluate.studies_to_test(settings)] == names[:3]
+    (cache / "fingerprint.json").write_text(json.dumps({"left_out": {names[1]: ["its T1 is damaged"]}}))
+    assert [case.name for case in evaluate.studies_to_test(settings)] == [names[0], names[2]]
+
+
+@pytest.mark.usefixtures("only_case")
+def test_the_figure_shows_truth_and_runs(tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Panels] = []
+    truth, _ = evaluate.true_masks(case, "brats2023")
+    # the run "right" finds the truth, the run "blind" nothing
+    answers = {"right": truth, "blind": {region: np.zeros_like(mask) for region, mask in truth.items()}}
+    monkeypatch.setattr(illustrate, "found_masks", lambda case, subset, package, device: answers[package])
+    monkeypatch.setattr(illustrate, "slices", lambda panels, *rest: (drawn.extend(panels), slices(panels, *rest)))
+    rows = [row | {"study": "case"} for row in made_up_rows(studies=1)]
+    illustrate.illustrate(config(tmp_path), {name: name for name in answers}, rows, tmp_path / "figure.png")
+    assert [panels.subset for panels in drawn] == ["T1ce", "FLAIR+T2"]
+    largest = truth["WT"].sum(axis=(1, 2)).max()
+    for panels in drawn:
+        assert list(panels.columns) == ["truth", "right", "blind"]
+        assert panels.columns["truth"]["WT"].sum() == panels.columns["right"]["WT"].sum() == largest
+        assert panels.dice == {"right": dict.fromkeys(REGIONS, 1.0), "blind": dict.fromkeys(REGIONS, 0.0)}
+        assert 0 <= panels.image.min() < panels.image.max() <= 1
+    assert (tmp_path / "figure.png").exists()
+
+
+def test_the_median_study_is_shown() -> None:
+    assert illustrate.typical(made_up_rows(studies=5)) == "s2"
+
+
+def test_the_record_has_what_the_export_reads_and_is_plain_json(tmp_path: Path) -> None:
+    settings, rows = config(tmp_path), made_up_rows()
+    evaluate.write(settings, rows, "abc", COMMAND)
+    record = json.loads((settings.folder / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert (record["sha256"], record["command"], record["measured_on"]) == ("abc", COMMAND, ["s0", "s1", "s2", "s3"])
+    assert record["rows"] == rows
+    assert record == evaluate.read(settings.folder)
+    with open(settings.folder / "evaluation.csv") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [float(line["WT_dice"]) for line in lines] == [row["WT_dice"] for row in rows]
+    assert lines[0]["ET_hd95_excluded"] == ""
+
+
+def test_the_table_is_the_mean_over_studies_by_subset() -> None:
+    means = table(made_up_rows())
+    assert list(means) == [subset_name(subset) for subset in SUBSETS]
+    assert means["FLAIR"] == {"WT": 0.25, "TC": 0.25, "ET": 0.25}
+    assert means["FLAIR+T1+T1ce+T2"]["ET"] == 0.55
+
+
+def test_the_document_has_intervals_and_the_published_numbers_of_the_same_data() -> None:
+    text = document("mine", made_up_rows(), benchmark("brats2024"))
+    row = next(line for line in text.splitlines() if line.startswith("| T1ce |"))
+    # two patients, their means 0.15 and 0.35
+    assert row == "| T1ce |" + " 0.250 [0.150, 0.350] |" * 3 + " 0.729 | 0.683 | 0.686 |"
+    assert "**0.818** | **0.595** | **0.598**" in text
+    assert "| SMUNet (published) | 0.797 |" in text
+    assert "15 of 60 left out" in text
+    assert "| FLAIR+T1+T1ce+T2 |" in document("mine", made_up_rows(), benchmark("archive"))
+
+
+def test_a_comparison_says_by_how_much_and_how_surely() -> None:
+    text, values = comparison_tables("one", "two", made_up_rows(), made_up_rows(shift=0.125))
+    assert text.startswith("# two minus one")
+    change = values["overall"]["dice"]["WT"]
+    assert change.second - change.first == pytest.approx(0.125)
+    assert (change.difference.low, change.difference.high) == pytest.approx((0.125, 0.125))
+    assert change.p_value == 0.5  # two patients cannot say more
+    assert values["overall"]["hd95_excluded"]["ET"].difference.patients == 2
+    line = next(line for line in text.splitlines() if line.startswith("| T1 | WT |"))
+    assert line == "| T1 | WT | 0.250 | 0.375 | +0.125 [+0.125, +0.125] | 0.5 |"
+
+
+def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, shift in (("other", 0.0), ("mine", 0.1)):
+        evaluate.write(config(tmp_path, name), made_up_rows(shift), f"hash of {name}", COMMAND)
+    monkeypatch.setattr(comparison.packages, "load", lambda f: SimpleNamespace(sha256=f"hash of {f.parent.name}"))
+    drawn: list[str] = []
+    monkeypatch.setattr(comparison, "illustrate", lambda config, packages, rows, path: drawn.extend(packages))
+    text = comparison.compare_runs(config(tmp_path), "other")
+    record = json.loads((tmp_path / "mine" / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert (tmp_path / "mine" / "comparison.md").read_text() == text
+    assert (record["first"], record["second"], drawn) == ("other", "mine", ["other", "mine"])
+    assert math.isclose(record["overall"]["dice"]["TC"]["difference"]["mean"], 0.1)
+    monkeypatch.setattr(comparison.packages, "load", lambda folder: SimpleNamespace(sha256="another"))
+    with pytest.raises(ValueError, match="'other' has been exported again"):
+        comparison.compare_runs(config(tmp_path), "other")
+
+
+def test_a_run_that_was_not_evaluated_is_not_compared(tmp_path: Path) -> None:
+    evaluate.write(config(tmp_path), made_up_rows(), "abc", COMMAND)
+    with pytest.raises(FileNotFoundError, match="'other' has not been evaluated"):
+        comparison.compare_runs(config(tmp_path), "other")
+    with pytest.raises(ValueError, match="the run itself"):
+        comparison.compare_runs(config(tmp_path), "mine")
+
+
+def test_pictures_show_the_values_and_the_regions(tmp_path: Path) -> None:
+    heat_map(table(made_up_rows()), "Dice", tmp_path / "heatmap.png")
+    low, high = np.array([68, 1, 84]) / 255, np.array([253, 231, 37]) / 255  # the ends of viridis: Dice 0 and 1
+    heat_map({"FLAIR": {"WT": 0.0, "TC": 0.0, "ET": 1.0}}, "ends", tmp_path / "ends.png")
+    assert has_colour(tmp_path / "ends.png", low)
+    assert has_colour(tmp_path / "ends.png", high)
+    assert not has_colour(tmp_path / "heatmap.png", high)
+    mask = np.zeros((20, 20), dtype=bool)
+    mask[5:15, 5:15] = True
+    white, nothing = np.ones((20, 20)), {region: np.zeros_like(mask) for region in REGIONS}
+    panels = Panels("FLAIR", white, {"truth": nothing, "run": {**nothing, "WT": mask}}, {"run": {"WT": 0.5}})
+    slices([panels], "slices", tmp_path / "figure.png")
+    tint = 0.35 + 0.65 * np.array(APPEARANCES["WT"].rgb)
+    assert has_colour(tmp_path / "figure.png", tint)
+
+
+def has_colour(path: Path, colour: np.ndarray) -> bool:
+    """Whether a patch of it, more than the edge of a letter, is in the picture."""
+    pixels = matplotlib.image.imread(path)[..., :3]
+    return int((np.abs(pixels - colour).max(axis=-1) < 0.01).sum()) > 100

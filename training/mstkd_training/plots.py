@@ -1,0 +1,98 @@
+"""Pictures of an evaluation: the heat map of 15 subsets x 3 regions, and slices beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from MSTKDSegmenterLib.engine.regions import REGIONS
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES
+from MSTKDSegmenterLib.scene.terminology import APPEARANCES
+
+DPI = 150
+OPACITY = 0.65
+INK, FAINT = "#1c2430", "#d9dde3"
+NAMES = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """One row of the figure: what is behind the regions, and the regions by column, all of one slice (y, x)."""
+
+    subset: str
+    image: np.ndarray  # 0..1
+    columns: Mapping[str, Mapping[str, np.ndarray]]  # "truth", then the runs -> region -> bool
+    dice: Mapping[str, Mapping[str, float]]  # run -> region -> Dice of the whole volume
+
+
+def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -> None:
+    """Dice of each subset (rows, with a dot for each sequence that is there) and region (columns), and their mean."""
+    values = np.array([[row[region] for region in REGIONS] for row in table.values()])
+    values = np.vstack([values, values.mean(axis=0)])
+    present = np.array([[sequence in name.split("+") for sequence in SEQUENCES] for name in table])
+    figure = _figure(5.2, 0.34 * len(values) + 0.9)
+    dots, axes = figure.subplots(1, 2, sharey=True, width_ratios=(2, 3))
+    rows, columns = np.indices(present.shape)
+    dots.scatter(columns, rows, s=42, c=np.where(present.ravel(), INK, FAINT))
+    dots.set_xlim(-0.6, len(SEQUENCES) - 0.4)
+    dots.text(len(SEQUENCES) - 0.7, len(table), "mean", ha="right", va="center", fontsize=9)
+    dots.set_xticks(range(len(SEQUENCES)), SEQUENCES, fontsize=8)
+    dots.set_yticks([])
+    axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value < 0.6 else "black"
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=9)
+    axes.axhline(len(table) - 0.5, color="white", linewidth=3)
+    axes.set_xticks(range(len(REGIONS)), REGIONS, fontsize=9)
+    for one in (dots, axes):
+        one.xaxis.tick_top()
+        one.tick_params(length=0)
+        one.spines[:].set_visible(False)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=DPI)
+
+
+def slices(rows: Sequence[Panels], title: str, path: Path) -> None:
+    """Rows: subsets. Columns: the truth and the runs. The number below a panel is the Dice of the whole volume."""
+    columns = list(rows[0].columns)
+    height, width = rows[0].image.shape
+    figure = _figure(2.2 * len(columns) + 0.3, 2.2 * len(rows) * height / width + 1.3)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for row, panels in enumerate(rows):
+        for column, name in enumerate(columns):
+            axes = grid[row, column]
+            axes.imshow(_painted(panels.image, panels.columns[name]))
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            if row == 0:
+                axes.set_title(name, fontsize=10)
+            if column == 0:
+                axes.set_ylabel(panels.subset.replace("+", "\n+ "), fontsize=9)
+            if name in panels.dice:
+                numbers = "   ".join(f"{region} {value:.2f}" for region, value in panels.dice[name].items())
+                axes.set_xlabel(numbers, fontsize=7, labelpad=2)
+    patches = [Patch(color=APPEARANCES[region].rgb, label=NAMES[region]) for region in REGIONS]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=DPI)
+
+
+def _painted(image: np.ndarray, regions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Grey image (y, x) with the regions over it, the inner ones last: (y, x, 3)."""
+    result = np.repeat(image[..., None], 3, axis=-1)
+    for region in REGIONS:
+        mask = regions[region]
+        result[mask] = (1 - OPACITY) * image[mask][:, None] + OPACITY * np.array(APPEARANCES[region].rgb)
+    return result
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
