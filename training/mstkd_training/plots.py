@@ -58,25 +58,25 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -
 
 
 def slices(rows: Sequence[Panels], title: str, path: Path) -> None:
-    """Rows: subsets. Columns: the truth and the runs. The number below a panel is the Dice of the whole volume."""
-    columns = list(rows[0].columns)
+    """Rows: subsets. Columns: the bare image, the truth and the runs; below a run its Dice in the whole volume."""
+    names = list(rows[0].columns)
     height, width = rows[0].image.shape
-    figure = _figure(2.2 * len(columns) + 0.3, 2.2 * len(rows) * height / width + 1.3)
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for row, panels in enumerate(rows):
-        for column, name in enumerate(columns):
-            axes = grid[row, column]
+    figure = _figure(2 * len(names) + 2.6, (2 * height / width + 0.15) * len(rows) + 0.8)
+    grid = figure.subplots(len(rows), len(names) + 1, squeeze=False)
+    for line, panels in zip(grid, rows, strict=True):
+        line[0].imshow(panels.image, cmap="gray", vmin=0, vmax=1)
+        line[0].set_ylabel(panels.subset.replace("+", "\n+ "), fontsize=9, rotation=0, ha="right", va="center")
+        for axes, name in zip(line[1:], names, strict=True):
             axes.imshow(_painted(panels.image, panels.columns[name]))
-            axes.set_xticks([])
-            axes.set_yticks([])
-            axes.spines[:].set_visible(False)
-            if row == 0:
-                axes.set_title(name, fontsize=10)
-            if column == 0:
-                axes.set_ylabel(panels.subset.replace("+", "\n+ "), fontsize=9)
             if name in panels.dice:
                 numbers = "   ".join(f"{region} {value:.2f}" for region, value in panels.dice[name].items())
                 axes.set_xlabel(numbers, fontsize=7, labelpad=2)
+    for axes, name in zip(grid[0], ["image", *names], strict=True):
+        axes.set_title(name, fontsize=10)
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
     patches = [Patch(color=APPEARANCES[region].rgb, label=NAMES[region]) for region in REGIONS]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
