@@ -6,11 +6,21 @@ first voxel.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from monai.data import CacheDataset
+from monai.transforms import Transform
+
+from .cases import patient_of
+from .config import DataConfig
+
+FORMAT = 2
+"""Goes up whenever the same files would be prepared differently."""
 
 
 @dataclass
@@ -24,6 +34,34 @@ class Sample:
     origin: np.ndarray  # float (3,)
 
 
+class Load(Transform):
+    """Path of an .npz -> Sample."""
+
+    def __call__(self, path: Path) -> Sample:
+        with np.load(path) as arrays:
+            return Sample(str(arrays["patient"]), *(arrays[k] for k in ("image", "brain", "labels", "origin")))
+
+
+def claim(data: DataConfig) -> None:
+    """Note in `<cache>/cache.json` how the cache is made; a cache that is made otherwise is refused.
+
+    Raises:
+        ValueError: what is there was made with other settings.
+    """
+    wanted = {"format": FORMAT, "layout": data.layout, "spacing_mm": data.spacing}
+    path = data.cache / "cache.json"
+    if path.exists():
+        found = json.loads(path.read_text())
+    else:
+        found = {"format": 1} if (data.cache / "studies").exists() else wanted
+    if found != wanted:
+        raise ValueError(
+            f"{data.cache} was prepared with {_told(found)}, this configuration wants {_told(wanted)}: give another "
+            "data.cache, or remove that folder"
+        )
+    write_text(json.dumps(wanted) + "\n", path)
+
+
 def save(sample: Sample, path: Path) -> None:
     """Write atomically, so that an interrupted run leaves no half file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,6 +69,35 @@ def save(sample: Sample, path: Path) -> None:
     with open(partial, "wb") as stream:
         np.savez_compressed(stream, **vars(sample))
     os.replace(partial, path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def samples(folder: Path, patients: Iterable[str], in_memory: float = 1.0) -> CacheDataset:
+    """All prepared studies of the patients, by index, sorted by file name; treat what it gives as read-only.
+
+    Args:
+        folder: with files that are named after their cases, see `cases.patient_of`.
+        in_memory: share of the studies that is read now and kept; the others are read each time.
+
+    Raises:
+        FileNotFoundError: a patient has no study there.
+    """
+    wanted = set(patients)
+    paths = [path for path in sorted(folder.glob("*.npz")) if patient_of(path.stem) in wanted]
+    missing = sorted(wanted - {patient_of(path.stem) for path in paths})
+    if missing:
+        raise FileNotFoundError(
+            f"no prepared study of {', '.join(missing)} in {folder}: run `python training/prepare.py` with this "
+            "configuration"
+        )
+    return CacheDataset(paths, Load(), cache_rate=in_memory, copy_cache=False, progress=False)
 
 
 def read(folder: Path) -> list[Sample]:
@@ -44,8 +111,8 @@ def read(folder: Path) -> list[Sample]:
         raise FileNotFoundError(
             f"no prepared data in {folder}: run `python training/prepare.py` with this configuration"
         )
-    samples = []
-    for path in paths:
-        with np.load(path) as arrays:
-            samples.append(Sample(str(arrays["patient"]), *(arrays[k] for k in ("image", "brain", "labels", "origin"))))
-    return samples
+    return [Load()(path) for path in paths]
+
+
+def _told(settings: dict[str, object]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in settings.items())
