@@ -171,6 +171,7 @@ def test_the_document_has_intervals_and_the_published_numbers_of_the_same_data()
     assert "**0.818** | **0.595** | **0.598**" in text
     assert "| SMUNet (published) | 0.797 |" in text
     assert "15 of 60 left out" in text
+    assert "With 2 patients an interval is hardly more than their range." in text
     assert "| FLAIR+T1+T1ce+T2 |" in document("mine", made_up_rows(), benchmark("archive"))
 
 

@@ -27,6 +27,7 @@ METRICS = {
     "error_percent": ("volume found minus true, % of true", 0),
 }
 """Metric -> how it is called, and decimals."""
+FEW = 10  # patients; below, resampling them cannot show more than how they differ among themselves
 NAMES = tuple(subset_name(subset) for subset in SUBSETS)
 ALL = f"mean of {len(SUBSETS)}"
 
@@ -53,7 +54,7 @@ def document(name: str, rows: Sequence[Row], data: str) -> str:
 
 {studies} test studies of {patients} patients, all {len(SUBSETS)} subsets. Brackets: 95 % bootstrap interval over
 patients. Published: {data}, {source()}. Those are other
-test studies: the published numbers are for orientation, not a like-for-like comparison.
+test studies: the published numbers are for orientation, not a like-for-like comparison.{_caution(patients)}
 
 ## Dice
 
@@ -83,7 +84,8 @@ def comparison(first: str, second: str, first_rows: Sequence[Row], second_rows: 
         f"# {second} minus {first}",
         "",
         f"{studies} test studies of {patients} patients, {len(pairs)} pairs. Brackets: 95 % bootstrap interval of the",
-        "mean difference over patients; p: Wilcoxon signed-rank test of the patients' mean differences.",
+        "mean difference over patients; p: Wilcoxon signed-rank test of the patients' mean differences."
+        + _caution(patients),
         "",
         f"## Mean of the {len(SUBSETS)} subsets",
         "",
@@ -96,6 +98,10 @@ def comparison(first: str, second: str, first_rows: Sequence[Row], second_rows: 
     for name, regions in by_subset.items():
         lines += [_line(name, region, *_difference_cells(one, 3)) for region, one in regions.items()]
     return "\n".join(lines) + "\n", {"overall": overall, "dice": by_subset}
+
+
+def _caution(patients: int) -> str:
+    return f" With {patients} patients an interval is hardly more than their range." if patients < FEW else ""
 
 
 def _by_subset(rows: Sequence[Row], data: str) -> str:
