@@ -101,6 +101,17 @@ def test_a_stripped_brain_is_recognised_on_any_constant_background(background):
     assert dice(found.mask, truth) > 0.999
 
 
+def test_an_image_cropped_to_a_stripped_brain_shows_all_of_it(brats):
+    for image in brats.values():
+        whole = sitk.Cast(image != 0, sitk.sitkUInt8)
+        shape = sitk.LabelShapeStatisticsImageFilter()
+        shape.Execute(whole)
+        cropped = sitk.RegionOfInterest(image, *np.reshape(shape.GetBoundingBox(1), (2, 3))[::-1].tolist())
+        found = brain.find_brain(cropped)
+        assert found.stripped
+        assert found.volume_ml == pytest.approx(brain.find_brain(image).volume_ml, rel=0.01)
+
+
 def test_zeros_inside_a_stripped_brain_belong_to_it():
     image, truth = toy_head(skull=False)
     values = sitk.GetArrayFromImage(image)
