@@ -255,6 +255,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         model: Optional[Union[str, os.PathLike]] = None,
         progress: Optional[Callable[[Any], None]] = None,
+        same_patient: bool = False,
     ) -> Any:
         """Segment and return the new vtkMRMLSegmentationNode with the overlapping segments WT, TC and ET.
 
@@ -263,12 +264,13 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             device: "auto", "cuda", "mps" or "cpu".
             model: folder of a model package; None for the one that comes with the extension.
             progress: called now and then with an event (stage, fraction 0 to 1, message).
+            same_patient: the volumes are of one patient although their anatomy disagrees.
 
         Raises:
             ValueError: the input cannot be used; the message says why and what to do.
             RuntimeError: the computation failed, or something is not installed.
         """
-        run = self.start(volumes, device, model)
+        run = self.start(volumes, device, model, same_patient)
         try:
             while True:
                 running = run.child.running()
@@ -282,7 +284,11 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             run.close()
 
     def start(
-        self, volumes: Mapping[str, Any], device: str = "auto", model: Optional[Union[str, os.PathLike]] = None
+        self,
+        volumes: Mapping[str, Any],
+        device: str = "auto",
+        model: Optional[Union[str, os.PathLike]] = None,
+        same_patient: bool = False,
     ) -> Run:
         """Start a segmentation and return at once; see ``segment``. The caller closes the run."""
         import SimpleITK as sitk
@@ -312,6 +318,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
                 "names": {sequence: node.GetName() for sequence, node in volumes.items()},
                 "model": None if model is None else str(model),
                 "device": device,
+                "same_patient": same_patient,
                 "output": str(folder / "result"),
             }
             return Run(ChildJob(_python(), job), folder, dict(volumes), grids)

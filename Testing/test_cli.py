@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import head_phantom
@@ -282,6 +284,46 @@ def test_a_forced_run_that_fails_leaves_the_old_result(
     assert "No space left" in error
     assert [p.name for p in out.iterdir()] == ["report.json"]
     assert (out / "report.json").read_text() == "precious"
+
+
+def test_what_is_in_the_place_of_a_result_and_no_file_is_refused_before_anything_is_computed(
+    study: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "out" / "labels.nii.gz").mkdir(parents=True)
+    code, error = call("segment", "--t1", study["t1"], "-o", tmp_path / "out", "--force", capsys=capsys)
+    assert code == 2
+    assert "is no file" in error
+
+
+def test_if_one_result_cannot_take_its_place_the_old_ones_come_back(tmp_path: Path) -> None:
+    scratch, out = tmp_path / "scratch", tmp_path / "out"
+    for folder, text in ((scratch, "new"), (out, "old")):
+        folder.mkdir()
+        for name in cli.RESULTS[:2]:
+            (folder / name).write_text(text)
+    with pytest.raises(FileNotFoundError):
+        cli._replace_all(scratch, out)  # the third was never written
+    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(cli.RESULTS[:2], "old")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.3, 1.0, 1.7, 2.4])
+def test_a_signal_at_any_time_ends_the_command_and_nothing_is_written(
+    study: dict, tiny_package: Path, tmp_path: Path, number: int, delay: float
+) -> None:
+    out = tmp_path / "out"
+    flags = [item for name, path in study.items() for item in (f"--{name}", path)]
+    command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", "segment", *flags, "-o", out, "--model", tiny_package]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    time.sleep(delay)  # reading, importing or computing, whatever this machine is at by then
+    process.send_signal(number)
+    _, error = process.communicate(timeout=30)
+    if process.returncode == 0:  # it was faster
+        assert sorted(path.name for path in out.iterdir()) == sorted(cli.RESULTS)
+        return
+    assert process.returncode in (1, -number), error  # by the signal itself only while Python starts
+    assert not out.exists() or not any(out.iterdir())
 
 
 def test_an_output_that_is_a_file_is_refused(study: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

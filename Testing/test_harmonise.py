@@ -228,6 +228,15 @@ class TestReference:
         assert "whole head" in chosen.reason
 
 
+def test_a_head_that_the_image_cuts_off_is_said_to_be_cut_off(shared_data, monkeypatch):
+    monkeypatch.setattr(alignment, "find_brain", find_brain)
+    image = sitk.ReadImage(str(shared_data / "native" / "TCGA-FG-6692" / "TCGA-FG-6692_t2.nii.gz"), sitk.sitkFloat32)
+    whole, upper = (harmonise(study_from_images({"T2": part}), 4.0, 8) for part in (image, image[:, :, 16:]))
+    assert not any("ends within the brain" in line for line in whole.findings)
+    assert any("ends within the brain" in line and "lower bounds" in line for line in upper.findings)
+    assert any("adults have 900 to 2100 ml" in line for line in upper.findings)
+
+
 def test_a_brats_study_keeps_its_geometry(shared_data):
     folder = shared_data / "original" / "BraTS2021_00495"
     files = {name: next(folder.glob(f"*_{name.lower()}.nii*")) for name in SEQUENCES}

@@ -97,6 +97,11 @@ def test_two_patients_are_told_apart(t1ce):
         register(t1ce, head("FLAIR", patient=2), t1ce != 0)
 
 
+def test_who_insists_that_they_are_of_one_patient_is_believed_and_told_of_the_doubt(t1ce):
+    found = register(t1ce, head("FLAIR", patient=2), t1ce != 0, same_patient=True)
+    assert found.doubtful
+
+
 def test_a_stack_that_shows_little_of_the_brain_is_refused(t1ce):
     top = sitk.RegionOfInterest(head("T2"), (52, 60, 10), (0, 0, 36))
     with pytest.raises(UnusableInput, match=r"share \d+% of the brain"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from MSTKDSegmenterLib.engine.geometry import Grid
-from MSTKDSegmenterLib.engine.reliability import expectations, findings, most_helpful, volumes
+from MSTKDSegmenterLib.engine.reliability import expectations, findings, most_helpful, unlike_measured, volumes
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Grid((10, 10, 10), (1.0, 2.0, 5.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -72,3 +72,9 @@ def test_enhancement_without_contrast_agent_is_flagged_and_with_it_is_not() -> N
 def test_an_ordinary_result_with_a_good_subset_has_nothing_to_say() -> None:
     good = {"T2": {"WT": 0.9, "TC": 0.9, "ET": 0.9}}
     assert findings(box(5), GRID, ["T2"], good, 10.0) == []
+
+
+def test_what_differs_from_the_studies_that_quality_was_measured_on_is_said() -> None:
+    assert unlike_measured([True, True], 1.0, registered=False) == []
+    (line,) = unlike_measured([True, False], 5.5, registered=True)
+    assert all(words in line for words in ("the skull is on", "5.5 mm apart", "had to be registered", "Expect less"))

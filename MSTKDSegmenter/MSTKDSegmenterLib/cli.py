@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from . import __version__
 from .engine.errors import Cancelled, UnusableInput
 from .engine.progress import Event
 from .engine.sequences import SEQUENCES
+from .stopping import STOPPED, Stop
 
 RESULTS = ("segmentation.seg.nrrd", "labels.nii.gz", "report.json")
 DONE, FAILED, UNUSABLE = 0, 1, 2
@@ -30,13 +30,12 @@ DONE, FAILED, UNUSABLE = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         options.run(options)
     except UnusableInput as error:
         return _fail(error, UNUSABLE)
     except (Cancelled, KeyboardInterrupt):
-        return _fail("stopped on request; nothing was written", FAILED)
+        return _fail(STOPPED, FAILED)
     except Exception as error:
         if options.debug:
             raise
@@ -61,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
             option, type=Path, metavar="PATH", help=f"{sequence}: an image file or a DICOM series folder"
         )
     segment.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
+    segment.add_argument(
+        "--same-patient", action="store_true", help="the sequences are of one patient although their anatomy disagrees"
+    )
     segment.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
     segment.add_argument("--force", action="store_true", help="write over results that are already in OUT")
     segment.add_argument("--quiet", action="store_true", help="no progress on stderr")
@@ -84,7 +86,11 @@ def _segment(options: argparse.Namespace) -> None:
         )
     if options.folder is None and not given:
         raise UnusableInput("no sequence was given: name at least one, such as --flair FILE, or a folder with a study")
+    with Stop(lambda: _fail(STOPPED, FAILED)) as stop:
+        _compute(options, given, stop)
 
+
+def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) -> None:
     from .engine.device import tune_cpu
     from .engine.package import load
     from .engine.report import write_report
@@ -94,9 +100,10 @@ def _segment(options: argparse.Namespace) -> None:
 
     package = load(options.model or _shipped())
     study = study_from_folder(options.folder) if options.folder is not None else study_from_files(given)
+    study.same_patient = options.same_patient
     tune_cpu()
-    result = segment(study, package, options.device, None if options.quiet else _show)
-    with _all_or_nothing(options.output) as folder:
+    result = segment(study, package, options.device, None if options.quiet else _show, stop.requested.is_set)
+    with _all_or_nothing(options.output, stop) as folder:
         write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid)
         _write_labels(result.labels, result.reference_grid, folder / RESULTS[1])
         write_report(result.report, folder / RESULTS[2])
@@ -151,6 +158,9 @@ def _check_output(output: Path, force: bool) -> None:
     if output.exists() and not output.is_dir():
         raise UnusableInput(f"{output} is a file: expected a folder for the results; choose another with -o")
     there = [name for name in RESULTS if (output / name).exists()]
+    no_files = [name for name in there if not (output / name).is_file()]
+    if no_files:
+        raise UnusableInput(f"{output / no_files[0]} is no file and cannot be replaced: choose another folder with -o")
     if there and not force:
         raise UnusableInput(
             f"{output} already holds {', '.join(there)}: choose another folder, or add --force to replace"
@@ -161,19 +171,40 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 @contextmanager
-def _all_or_nothing(output: Path) -> Iterator[Path]:
-    """A scratch folder beside the output; its files move over together once all of them are written."""
+def _all_or_nothing(output: Path, stop: Stop) -> Iterator[Path]:
+    """A scratch folder in the output; its files take their places together once all of them are written.
+
+    If one cannot, those that were there before are put back.
+    """
     created = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
     try:
-        yield scratch
-        for name in RESULTS:
-            os.replace(scratch / name, output / name)
+        yield stop.scratch
+        with stop.last_step():
+            _replace_all(stop.scratch, output)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(stop.scratch, ignore_errors=True)
         if created and not any(output.iterdir()):
             output.rmdir()
+
+
+def _replace_all(scratch: Path, output: Path) -> None:
+    before = scratch / "before"
+    before.mkdir()
+    try:
+        for name in RESULTS:
+            if (output / name).exists():
+                os.replace(output / name, before / name)
+        for name in RESULTS:
+            os.replace(scratch / name, output / name)
+    except OSError:
+        for name in RESULTS:
+            if (before / name).exists():
+                os.replace(before / name, output / name)
+            elif not (scratch / name).exists():  # it was placed already
+                (output / name).unlink()
+        raise
 
 
 def _write_labels(labels: Any, grid: Any, path: Path) -> None:
@@ -188,6 +219,8 @@ def _show(event: Event) -> None:
 
 def _summarise(report: dict[str, Any], output: Path) -> None:
     print(f"{report['subset']} -> {output}")
+    if report["expected"]:
+        print(f"  expected Dice: mean of {report['model']['measured_on']} studies kept out of training")
     for region, volume in report["volumes_ml"].items():
         expected = report["expected"].get(region)
         quality = f"   expected Dice {expected['dice']:.2f} ({expected['grade']})" if expected else ""

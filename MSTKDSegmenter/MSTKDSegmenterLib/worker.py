@@ -6,6 +6,7 @@ JOB.json::
      "names": {"FLAIR": "what the user calls it"}, may be left out
      "model": null,                                folder of a model package; null: the one that ships
      "device": "auto",
+     "same_patient": false,                        true: although their anatomy disagrees
      "output": "folder"}                           labels.nii.gz and report.json are written there, both or none
 
 Standard output is one JSON object a line: ``{"stage", "fraction", "message"}`` now and then, and one last line, either
@@ -22,22 +23,19 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .engine.progress import Event
+    from .stopping import Stop
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
-GRACE = 1.0
-"""Seconds the job gets to stop by itself, which it does between two computations, before it is ended from outside."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,10 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         channel.end({"error": f"Expected the path of one job file, got {len(arguments)} arguments.", "kind": "input"})
         return UNUSABLE
     from .engine.errors import Cancelled, UnusableInput
+    from .stopping import STOPPED, Stop
 
-    stop = _Stop(channel)
     try:
-        written = _run(_read_job(Path(arguments[0])), channel, stop)
+        with Stop(lambda: channel.end({"error": STOPPED, "kind": "cancelled"}), [_stdin_closed]) as stop:
+            written = _run(_read_job(Path(arguments[0])), channel, stop)
     except UnusableInput as error:
         channel.end({"error": str(error), "kind": "input"})
         return UNUSABLE
@@ -79,6 +78,7 @@ def _read_job(path: Path) -> dict[str, Any]:
             "names": dict(job.get("names") or {}),
             "model": job.get("model"),
             "device": str(job.get("device") or "auto"),
+            "same_patient": bool(job.get("same_patient")),
             "output": Path(job["output"]),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,10 +87,9 @@ def _read_job(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _run(job: dict[str, Any], channel: _Channel, stop: _Stop) -> dict[str, str]:
+def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, str]:
     """Compute and write; returns the paths of the report and the label map."""
     from .engine.device import tune_cpu
-    from .engine.errors import Cancelled
     from .engine.package import default_folder, load
     from .engine.progress import Event
     from .engine.report import write_report
@@ -104,9 +103,8 @@ def _run(job: dict[str, Any], channel: _Channel, stop: _Stop) -> dict[str, str]:
         study = study_from_images({name: read_image(path) for name, path in job["sequences"].items()}, job["names"])
     else:
         study = study_from_files(job["sequences"])
+    study.same_patient = job["same_patient"]
     result = segment(study, package, job["device"], channel.event, stop.requested.is_set)
-    if stop.requested.is_set():
-        raise Cancelled("Stopped on request; nothing was written.")
 
     import SimpleITK as sitk
 
@@ -116,8 +114,9 @@ def _run(job: dict[str, Any], channel: _Channel, stop: _Stop) -> dict[str, str]:
     try:
         sitk.WriteImage(result.reference_grid.image(result.labels), str(stop.scratch / "labels.nii.gz"), True)
         write_report(result.report, stop.scratch / "report.json")
-        for file in ("labels.nii.gz", "report.json"):
-            os.replace(stop.scratch / file, output / file)
+        with stop.last_step():
+            for file in ("labels.nii.gz", "report.json"):
+                os.replace(stop.scratch / file, output / file)
     finally:
         shutil.rmtree(stop.scratch, ignore_errors=True)
     return {"report": str(output / "report.json"), "labels": str(output / "labels.nii.gz")}
@@ -151,37 +150,11 @@ class _Channel:
                 self._stream.flush()
 
 
-class _Stop:
-    """The request to stop, heard at any time: one long computation in C keeps Python's own signal handlers waiting."""
-
-    def __init__(self, channel: _Channel) -> None:
-        self.requested = threading.Event()
-        self.scratch: Path | None = None
-        self._channel = channel
-        heard, self._wakeup = os.pipe()
-        os.set_blocking(self._wakeup, False)
-        # C code writes the number of the signal there at once, whichever thread it reaches and whatever Python is at
-        signal.set_wakeup_fd(self._wakeup)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
-        for way in (self._stdin_closed, lambda: os.read(heard, 1)):
-            threading.Thread(target=self._end_when, args=(way,), daemon=True).start()
-
-    @staticmethod
-    def _stdin_closed() -> None:
-        # not sys.stdin: its lock, held by a thread that waits, would break the end of the process
-        with contextlib.suppress(OSError):
-            while os.read(0, 4096):
-                pass
-
-    def _end_when(self, way: Callable[[], object]) -> None:
-        way()
-        self.requested.set()
-        time.sleep(GRACE)
-        self._channel.end({"error": "Stopped on request; nothing was written.", "kind": "cancelled"})
-        if self.scratch is not None:
-            shutil.rmtree(self.scratch, ignore_errors=True)
-        os._exit(FAILED)
+def _stdin_closed() -> None:
+    # not sys.stdin: its lock, held by a thread that waits, would break the end of the process
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
 
 
 if __name__ == "__main__":

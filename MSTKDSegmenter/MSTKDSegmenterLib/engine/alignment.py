@@ -48,12 +48,13 @@ def naming(what: str) -> Iterator[None]:
         raise UnusableInput(f"{what}: {error}") from error
 
 
-def align(images: Mapping[str, sitk.Image], reference: str, job: Job) -> Alignment:
+def align(images: Mapping[str, sitk.Image], reference: str, job: Job, same_patient: bool = False) -> Alignment:
     """Register every sequence to the reference, unless they lie upon each other already.
 
     Args:
         images: 3-D float32 by sequence.
         reference: the key of the one that stays.
+        same_patient: the user says so, see register.
 
     Raises:
         UnusableInput: no brain in the reference, or a sequence that is not of the same head.
@@ -79,7 +80,7 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job) -> Alignme
     else:
         for number, name in enumerate(others):
             job.report("register", (number + 1) / (len(others) + 1), f"{name} onto {reference}")
-            stripped[name] = _add_registered(alignment, name, images, reference, job)
+            stripped[name] = _add_registered(alignment, name, images, reference, job, same_patient)
     return alignment
 
 
@@ -101,7 +102,12 @@ def already_aligned(images: Mapping[str, sitk.Image], reference: str, stripped: 
 
 
 def _add_registered(
-    alignment: Alignment, name: str, images: Mapping[str, sitk.Image], reference: str, job: Job
+    alignment: Alignment,
+    name: str,
+    images: Mapping[str, sitk.Image],
+    reference: str,
+    job: Job,
+    same_patient: bool,
 ) -> bool:
     """Register one sequence and note the result. Returns whether the sequence is skull-stripped."""
     with naming(name):
@@ -110,7 +116,7 @@ def _add_registered(
     stripped = own is not None and own.stripped
     same_extent = stripped == alignment.record["skull_stripped"][reference]
     with naming(f"{name} and {reference}"):
-        result = register(images[reference], images[name], alignment.brain, same_extent, job)
+        result = register(images[reference], images[name], alignment.brain, same_extent, job, same_patient)
     alignment.transforms[name] = result.transform
     alignment.extents[name] = _extent(images[name], own.mask if stripped else None)
     alignment.record["registration"][name] = result.to_dict()

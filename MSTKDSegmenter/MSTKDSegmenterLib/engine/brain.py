@@ -18,6 +18,9 @@ from .package import ModelPackage, default_folder, load
 SMALLEST_BRAIN_ML = 100.0
 """Less than this is not a brain: a thick-slice stack that shows only its top still has more."""
 
+LARGEST_BRAIN_ML = 2500.0
+"""More than this is none either: the largest healthy ones have about 2000 ml."""
+
 SAME_SHAPE_DICE = 0.87
 """A stripped brain agrees with what the network finds in it: Dice 0.957 and more in 56 BraTS images. Heads on zeros,
 also those of which a stack shows only the top, stay at 0.78 or below (TCGA-FG-6692, BRAINIX)."""
@@ -161,10 +164,11 @@ def _search(signal: sitk.Image, package: ModelPackage | None, around: float) -> 
     threshold = package.thresholds()["brain"]
     region = _solid(grid.image(probability > threshold))
     found_ml = float(region.sum()) * spacing**3 / 1000.0
-    if found_ml < SMALLEST_BRAIN_ML:
+    if not SMALLEST_BRAIN_ML <= found_ml <= LARGEST_BRAIN_ML:
         raise UnusableInput(
-            f"Found {found_ml:.0f} ml of brain in the image, expected at least {SMALLEST_BRAIN_ML:.0f} ml. Check that "
-            "it is an MRI of the head and that its orientation and voxel spacing are right."
+            f"Found {found_ml:.0f} ml of brain in the image, expected {SMALLEST_BRAIN_ML:.0f} to "
+            f"{LARGEST_BRAIN_ML:.0f} ml. Check that it is an MRI of the head and that its orientation and voxel "
+            "spacing are right."
         )
     return _Found(grid, probability, threshold, region)
 

@@ -21,6 +21,12 @@ MARGIN_MM = 6.0
 
 _NOTED_COVERAGE = 0.95  # of the brain; a stack that misses more of it is mentioned
 
+_USUAL_BRAIN_ML = (900.0, 2100.0)
+"""Of an adult's brain with ventricles and fluid. The stripped and native studies at hand have 1340 to 1680 ml."""
+
+_CUT_CM2 = 40.0
+"""Of brain on one face of the image: the lowest slice of a complete scan shows some cerebellum, but no more."""
+
 
 @dataclass
 class Harmonised:
@@ -63,7 +69,7 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
     job = job or Job()
     images = {name: study.images[name].image for name in study.subset}
     reference = choose_reference(images)
-    alignment = align(images, reference.sequence, job.part(0.0, 0.7))
+    alignment = align(images, reference.sequence, job.part(0.0, 0.7), study.same_patient)
     job.report("harmonise", 0.7, "bringing the sequences onto the working grid")
     grid = working_grid(alignment.brain, spacing, MARGIN_MM, multiple)
     brain = _inside(alignment.brain, grid)
@@ -88,7 +94,7 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
         reference=reference.sequence,
         reference_grid=Grid.of(images[reference.sequence]),
         transforms=alignment.transforms,
-        findings=alignment.findings + _coverage_findings(coverage),
+        findings=alignment.findings + _brain_findings(alignment.brain) + _coverage_findings(coverage),
         record={
             "reference": reference.sequence,
             "reference_reason": reference.reason,
@@ -129,6 +135,30 @@ def _matrix(transform: sitk.Transform) -> list[list[float]]:
     columns = [np.array(transform.TransformPoint(axis)) - shift for axis in np.eye(3).tolist()]
     matrix = np.vstack([np.column_stack([*columns, shift]), (0, 0, 0, 1)])
     return np.round(matrix, 6).tolist()
+
+
+def _brain_findings(brain: sitk.Image) -> list[str]:
+    """What is odd about the brain region: its size, or that the image ends within it."""
+    array, spacing = sitk.GetArrayViewFromImage(brain), np.array(brain.GetSpacing()[::-1])
+    volume_ml = np.count_nonzero(array) * float(np.prod(spacing)) / 1000
+    low, high = _USUAL_BRAIN_ML
+    found = []
+    if not low <= volume_ml <= high:
+        found.append(
+            f"The brain region has {volume_ml:.0f} ml, adults have {low:.0f} to {high:.0f} ml: the images show a part "
+            "of the brain only, or it was not found right. Everything rests on it, so look at it."
+        )
+    areas = [
+        np.count_nonzero(array.take(end, axis)) * float(np.prod(np.delete(spacing, axis))) / 100
+        for axis in range(3)
+        for end in (0, -1)
+    ]
+    if max(areas) > _CUT_CM2:
+        found.append(
+            f"The image ends within the brain, with {max(areas):.0f} cm2 of it at its border: what lies beyond is not "
+            "segmented, volumes are lower bounds."
+        )
+    return found
 
 
 def _coverage_findings(coverage: dict[str, float]) -> list[str]:

@@ -30,6 +30,9 @@ SMALLEST_ML = 0.1
 """A whole tumour below this volume is more often noise than tumour."""
 
 
+_THICK_MM = 2.0
+
+
 @dataclass(frozen=True)
 class Expectation:
     """What to expect of one region: mean Dice measured, and its grade "good", "fair" or "not reliable"."""
@@ -105,6 +108,27 @@ def findings(
                 f"mean Dice {expectation.dice:.2f} on the studies kept for measuring."
             )
     return found
+
+
+def unlike_measured(stripped: Iterable[bool], thickest_mm: float, registered: bool) -> list[str]:
+    """A finding if the study is of another kind than those that models are measured on: stripped, 1 mm, co-registered.
+
+    Args:
+        stripped: of every sequence, whether it is.
+        thickest_mm: largest spacing of any sequence.
+    """
+    kinds = {
+        "the skull is on": not all(stripped),
+        f"slices are up to {thickest_mm:.1f} mm apart": thickest_mm > _THICK_MM,
+        "sequences had to be registered": registered,
+    }
+    here = [kind for kind, true in kinds.items() if true]
+    if not here:
+        return []
+    return [
+        "The expected Dice was measured on skull-stripped, co-registered studies with 1 mm voxels; here "
+        f"{' and '.join(here)}. Expect less, and look at the result."
+    ]
 
 
 def _grade(dice: float) -> str:

@@ -17,7 +17,7 @@ from .geometry import Grid
 from .harmonise import Harmonised
 from .inference import Prediction
 from .package import ModelPackage
-from .reliability import expectations, findings, volumes
+from .reliability import expectations, findings, unlike_measured, volumes
 from .sequences import subset_name
 from .study import Study
 
@@ -38,6 +38,13 @@ def build_report(
     brain_ml = float(np.count_nonzero(harmonised.brain)) * float(np.prod(harmonised.grid.spacing)) / 1000
     quality = package.quality.table
     warnings = findings(masks, harmonised.reference_grid, study.subset, quality, brain_ml)
+    record = harmonised.record
+    if quality:
+        warnings += unlike_measured(
+            record["skull_stripped"].values(),
+            max(max(image.image.GetSpacing()) for image in study.images.values()),
+            any(found["registered"] for found in record["registration"].values()),
+        )
     return {
         "format": FORMAT,
         "subset": subset_name(study.subset),
@@ -46,7 +53,12 @@ def build_report(
             for name, image in study.images.items()
         },
         "harmonising": {**harmonised.record, "working_grid": harmonised.grid.to_dict(), "brain_ml": round(brain_ml, 1)},
-        "model": {"name": package.name, "version": package.version, "sha256": package.sha256},
+        "model": {
+            "name": package.name,
+            "version": package.version,
+            "sha256": package.sha256,
+            "measured_on": len(package.quality.measured_on),
+        },
         "device": asdict(prediction.device),
         "tile": list(prediction.tile),
         "expected": {region: asdict(value) for region, value in expectations(quality, study.subset).items()},

@@ -50,10 +50,14 @@ class SequenceImage:
 
 @dataclass
 class Study:
-    """Images by sequence in channel order, and what the reader of the report should know about the input."""
+    """Images by sequence in channel order, and what the reader of the report should know about the input.
+
+    same_patient: the user says that they are of one patient even where their anatomy disagrees.
+    """
 
     images: dict[str, SequenceImage]
     notes: list[str] = field(default_factory=list)
+    same_patient: bool = False
 
     @property
     def subset(self) -> tuple[str, ...]:
