@@ -109,7 +109,7 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bmp[\s-]rage\b", " mprage "),
         (r"\bt1[\s-]*(?:map|rho)\b|\bt2[\s-]*map\b", " map "),
         (r"(?<=t1)\+(?!\w)|(?<=t1w)\+(?!\w)|\+\s*(?:c|ce|gd|gad\w*|km|k|mdc|contrast)\b|\bc\+(?!\w)", " gd "),
-        (r"(?<=\s)-\s*(?:c|gd|gad|km|contrast)\b|(?<=\s)c-(?=\s|$)", " native "),
+        (r"(?<=\s)-\s*(?:c|gd|gad|km|contrast)\b|(?:(?<=\s)|(?<=t1)|(?<=t1w))c-(?=\s|$)", " native "),
         (r"(?<=[a-z0-9])2(?=t[12]|flair)", " to "),
     )
 )
