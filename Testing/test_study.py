@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine.errors import UnusableInput
+from MSTKDSegmenterLib.engine.nifti_header import check_nifti
 from MSTKDSegmenterLib.engine.reading import read, read_image
 from MSTKDSegmenterLib.engine.study import (
     Study,
@@ -142,6 +143,42 @@ class TestReading:
         reading = read(path)
         assert np.allclose(reading.image.GetSpacing(), SPACING, rtol=1e-3)
         assert "degrees from right angles" in reading.notes[0]
+
+    @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+    def test_a_header_without_orientation_is_pointed_out_with_what_was_assumed(
+        self, tmp_path: Path, ending: str
+    ) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        assert read(path).notes == ()
+        content = bytearray(path.read_bytes())
+        struct.pack_into("<2h", content, 252, 0, 0)
+        path = tmp_path / f"y{ending}"
+        path.write_bytes(gzip.compress(bytes(content)) if ending == ".nii.gz" else content)
+        reading = read(path)
+        assert np.array_equal(np.reshape(reading.image.GetDirection(), (3, 3)), np.eye(3))
+        assert "qform_code and sform_code are 0" in reading.notes[0]
+        assert "left, back and head" in reading.notes[0]
+        assert study_from_files({"T1": path}).notes == list(reading.notes)
+
+    @pytest.mark.parametrize("code", ["qform", "sform"])
+    def test_one_of_the_two_geometries_of_a_nifti_2_header_is_enough(self, tmp_path: Path, code: str) -> None:
+        path = tmp_path / "x.nii"
+        path.write_bytes(nifti_2(codes=(code == "qform", code == "sform")))
+        assert check_nifti(path)[0].placed
+        path.write_bytes(nifti_2(codes=(0, 0)))
+        assert not check_nifti(path)[0].placed
+
+
+def nifti_2(codes: tuple[int, int]) -> bytes:
+    """A file of 2 x 2 x 2 bytes with the given qform_code and sform_code and an sform of 1 mm."""
+    header = bytearray(544)
+    struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", 2, 8)
+    struct.pack_into("<8q", header, 16, 3, 2, 2, 2, 1, 1, 1, 1)
+    struct.pack_into("<8d", header, 104, *[1.0] * 8)
+    struct.pack_into("<q", header, 168, 544)
+    struct.pack_into("<2i", header, 344, *codes)
+    struct.pack_into("<12d", header, 400, *np.eye(3, 4).ravel())
+    return bytes(header) + bytes(8)
 
 
 def set_sform(path: Path, rows: list[list[float]]) -> None:

@@ -36,6 +36,8 @@ class NiftiHeader:
     voxel_size: tuple[float, float, float]
     axes: np.ndarray | None
     """Columns of the sform (3, 3), or None where the header has no sform."""
+    placed: bool
+    """Whether the header says anything about orientation and position (sform_code or qform_code above zero)."""
 
     @property
     def expected_bytes(self) -> int:
@@ -137,7 +139,8 @@ _PLACES = {
         "bits": "72 h",
         "pixdim": "76 8f",
         "offset": "108 f",
-        "code": "254 h",
+        "qform code": "252 h",
+        "sform code": "254 h",
         "sform": "280 12f",
     },
     540: {
@@ -146,7 +149,8 @@ _PLACES = {
         "bits": "14 h",
         "pixdim": "104 8d",
         "offset": "168 q",
-        "code": "348 i",
+        "qform code": "344 i",
+        "sform code": "348 i",
         "sform": "400 12d",
     },
 }
@@ -170,6 +174,7 @@ def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
         return struct.unpack_from(order + kind, start, int(position))
 
     dims, sizes = take("dim"), take("pixdim")
+    has_qform, has_sform = (take(f"{form} code")[0] > 0 for form in ("qform", "sform"))
     kind = _FLOATING.get(take("kind")[0])
     return NiftiHeader(
         shape=tuple(dims[1 : 1 + max(0, min(7, dims[0]))]),
@@ -177,5 +182,6 @@ def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
         bits_per_voxel=take("bits")[0],
         data_offset=int(take("offset")[0]),
         voxel_size=(float(sizes[1]), float(sizes[2]), float(sizes[3])),
-        axes=np.array(take("sform"), dtype=float).reshape(3, 4)[:, :3] if take("code")[0] > 0 else None,
+        axes=np.array(take("sform"), dtype=float).reshape(3, 4)[:, :3] if has_sform else None,
+        placed=has_qform or has_sform,
     )
