@@ -6,6 +6,7 @@ The images are noise in an ellipsoid, 96 mm across or more; DICOM series are wri
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import tarfile
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.nifti_header import check_nifti
-from MSTKDSegmenterLib.engine.reading import read, read_image
+from MSTKDSegmenterLib.engine.reading import check_path, read, read_image
 from MSTKDSegmenterLib.engine.study import (
     Study,
     overlap,
@@ -231,6 +232,64 @@ class TestFilesThatAreNoImage:
         for name in ("a.nii", "b.nii"):
             write(tmp_path / name, phantom(1))
         assert "2 image files" in refused(tmp_path)
+
+
+@pytest.fixture
+def misnamed(tmp_path: Path) -> str:
+    """A name that is not UTF-8; SimpleITK ends the process on it. Not every file system takes such names."""
+    try:
+        name = os.fsdecode(b"M\xfcller_flair.nii")
+        (tmp_path / name).touch()
+    except (OSError, UnicodeError):
+        pytest.skip("this file system takes UTF-8 names only")
+    (tmp_path / name).unlink()
+    return name
+
+
+class TestNamesThatAreNotUtf8:
+    def test_such_a_file_is_refused_with_its_name_in_plain_text(self, tmp_path: Path, misnamed: str) -> None:
+        write(tmp_path / "x.nii", phantom(1)).rename(tmp_path / misnamed)
+        for attempt in (lambda path: read(path), lambda path: study_from_files({"FLAIR": path})):
+            with pytest.raises(
+                UnusableInput, match=r"M\\xfcller_flair\.nii has a name that is not .* Rename it"
+            ) as caught:
+                attempt(tmp_path / misnamed)
+            str(caught.value).encode("utf-8")
+
+    def test_such_a_folder_is_refused_whether_given_or_around_what_is_given(
+        self, tmp_path: Path, misnamed: str
+    ) -> None:
+        brats(tmp_path / "x")
+        (tmp_path / "x").rename(tmp_path / misnamed)
+        for attempt in (
+            lambda: study_from_folder(tmp_path / misnamed),
+            lambda: read(tmp_path / misnamed),
+            lambda: read(tmp_path / misnamed / "BraTS2021_00001_t1.nii.gz"),
+        ):
+            with pytest.raises(UnusableInput, match="Rename it"):
+                attempt()
+
+    def test_such_files_and_folders_inside_a_searched_folder_are_left_out_and_said(
+        self, tmp_path: Path, misnamed: str
+    ) -> None:
+        brats(tmp_path / "study", ("t1", "t2"))
+        write(tmp_path / "x.nii", phantom(9)).rename(tmp_path / "study" / misnamed)
+        write_series(tmp_path / "x", phantom(8), "1.1", {"0008|103e": "AX FLAIR"})
+        (tmp_path / "x").rename(tmp_path / "study" / misnamed.replace(".nii", ""))
+        study = study_from_folder(tmp_path / "study")
+        assert study.subset == ("T1", "T2")
+        assert ["left out" in note and "M\\xfcller_flair" in note for note in study.notes] == [True, True]
+
+    def test_such_a_slice_in_the_folder_of_a_series_is_left_out_and_said(self, tmp_path: Path, misnamed: str) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        sorted(folder.iterdir())[4].rename(folder / misnamed.replace(".nii", ""))
+        notes = read(folder).notes
+        assert "left out" in notes[0]
+        assert "slices may be missing" in notes[1]
+
+    def test_umlauts_and_other_scripts_are_fine(self, tmp_path: Path) -> None:
+        check_path(tmp_path / "M\u00fcller \u65e5\u672c")
+        assert read(write(tmp_path / "M\u00fcller \u65e5\u672c" / "\u00e9.nii.gz", phantom(1))).image.GetSize() == SIZE
 
 
 class TestImagesThatAreNoHeadMri:

@@ -30,6 +30,7 @@ _READERS = {
     ".mhd": "MetaImageIO",
 }
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+_MOST_LISTED = 6
 _MOST_SHEAR_DEGREES = 1.0
 """Taking a sheared grid for a straight one moves the edge of a 200 mm head by at most 2 mm."""
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
@@ -65,6 +66,7 @@ def read(path: PathLike) -> Reading:
         UnusableInput: nothing there, no image, truncated, or not usable as a head MRI; the text says what to do.
     """
     path = Path(path)
+    check_path(path)
     if path.is_dir():
         return _read_folder(path)
     if not path.is_file():
@@ -83,6 +85,30 @@ def read(path: PathLike) -> Reading:
         return _single_file(series[0])
     msg = f"{path} is not an image in a format that is read here: {FORMATS}."
     raise UnusableInput(msg)
+
+
+def check_path(path: PathLike) -> None:
+    """Whether a file or folder can be handed to SimpleITK, which ends the whole process where a name is not UTF-8.
+
+    Raises:
+        UnusableInput: a name in ``path`` is not UTF-8.
+    """
+    if not _is_text(path):
+        msg = f"{shown(path)} has a name that is not valid UTF-8 text, shown here with \\x escapes. Rename it."
+        raise UnusableInput(msg)
+
+
+def shown(path: PathLike) -> str:
+    """``path`` as text that any stream takes: bytes that are not UTF-8 as \\x escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _is_text(path: PathLike) -> bool:
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError:  # Python keeps such bytes as lone surrogates
+        return False
+    return True
 
 
 def read_one_series(series: Series) -> Reading:
@@ -107,20 +133,31 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files of ``folder`` but for hidden ones (``._x`` beside ``x`` is no image), sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    """The files of ``folder`` that ``visible`` lists."""
+    return [path for path in visible(folder) if path.is_file()]
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in ``folder``, sorted, without hidden names (``._x`` beside ``x`` is no image) and ``misnamed`` ones."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _is_text(path.name))
+
+
+def misnamed(folder: Path) -> list[str]:
+    """A note for each non-hidden name in ``folder`` that is not UTF-8, so that it is left out (see ``check_path``)."""
+    names = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not _is_text(path.name))
+    return [f"{shown(path)}: left out, its name is not valid UTF-8 text. Rename it." for path in names]
 
 
 def _read_folder(folder: Path) -> Reading:
     series, unreadable = find_series([path for path in visible_files(folder) if not image_suffix(path)])
     files = image_files(folder)
-    if len(series) == 1:
-        reading = read_one_series(series[0])
-        return replace(reading, notes=(unreadable_note(folder, unreadable), *reading.notes)) if unreadable else reading
-    if not series and len(files) == 1:
-        return read(files[0])
+    left_out = misnamed(folder)
+    if len(series) == 1 or (not series and len(files) == 1):
+        reading = read_one_series(series[0]) if series else read(files[0])
+        notes = [*left_out, *([unreadable_note(folder, unreadable)] if unreadable else [])]
+        return replace(reading, notes=(*notes, *reading.notes))
     if series:
-        listed = "; ".join(one.tags.get("0008,103e") or "no description" for one in series[:6])
+        listed = "; ".join(one.tags.get("0008,103e") or "no description" for one in series[:_MOST_LISTED])
         what = f"holds {len(series)} DICOM series ({listed}); expected one. Give a folder with the one that is meant"
     elif files:
         what = f"holds no DICOM series but {len(files)} image files; give one of them"
@@ -128,7 +165,7 @@ def _read_folder(folder: Path) -> Reading:
         what = f"holds {len(unreadable)} DICOM files, none of which can be read; copy or export the series again"
     else:
         what = "holds no DICOM series and no image file; give the folder that holds the slices, or an image file"
-    msg = f"The folder {folder} {what}."
+    msg = " ".join((f"The folder {folder} {what}.", *left_out[:_MOST_LISTED]))
     raise UnusableInput(msg)
 
 

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from .checking import check_image
 from .errors import UnusableInput
-from .reading import PathLike, Reading, read, read_image
+from .reading import PathLike, Reading, check_path, read, read_image
 from .sequences import SEQUENCES, in_channel_order, recognise_dicom, recognise_name
 from .study_folder import Found, search
 
@@ -72,6 +72,8 @@ def study_from_files(files: Mapping[str, PathLike]) -> Study:
         UnusableInput: a file that cannot be used, or images that are not one study (see ``check_study``).
         KeyError: a key that is not one of ``SEQUENCES``.
     """
+    for path in files.values():
+        check_path(path)
     _refuse_same_path({sequence: Path(files[sequence]) for sequence in in_channel_order(files)})
     readings = {sequence: read(files[sequence]) for sequence in in_channel_order(files)}
     images = {

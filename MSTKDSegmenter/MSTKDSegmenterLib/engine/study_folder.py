@@ -10,7 +10,7 @@ from pathlib import Path
 from .dicom_series import Series, find_series, unreadable_note
 from .errors import UnusableInput
 from .names import Recognition
-from .reading import FORMATS, Reading, image_suffix, read, read_one_series, visible_files
+from .reading import FORMATS, Reading, check_path, image_suffix, misnamed, read, read_one_series, visible
 from .sequences import SEQUENCES, recognise_dicom, recognise_name
 from .words import is_description
 
@@ -38,8 +38,9 @@ def search(folder: Path) -> tuple[dict[str, list[Found]], list[str]]:
     """The images below ``folder`` by sequence, in channel order, DICOM first; and notes about what is not used.
 
     Raises:
-        UnusableInput: no such folder, nothing in it, or nothing that is recognised.
+        UnusableInput: no such folder, a name that is not UTF-8, nothing in it, or nothing that is recognised.
     """
+    check_path(folder)
     if not folder.is_dir():
         msg = f"{folder} is not a folder. Give a folder with a study, or name files: {_flags()}."
         raise UnusableInput(msg)
@@ -89,17 +90,18 @@ def _flags() -> str:
 
 
 def _walk(folder: Path, depth: int) -> tuple[list[Path], list[Series], list[str]]:
-    here = visible_files(folder)
+    below = visible(folder)
+    here = [path for path in below if path.is_file()]
     files = [path for path in here if image_suffix(path)]
     series, unreadable = find_series([path for path in here if not image_suffix(path)])
-    notes = []
+    notes = misnamed(folder)
     if unreadable:
         notes.append(unreadable_note(folder, unreadable))
-    for below in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for deeper in (path for path in below if path.is_dir()):
         if depth == 0:
-            notes.append(f"{below}: not searched, it lies more than {_DEPTH} folders deep.")
+            notes.append(f"{deeper}: not searched, it lies more than {_DEPTH} folders deep.")
             continue
-        more_files, more_series, more_notes = _walk(below, depth - 1)
+        more_files, more_series, more_notes = _walk(deeper, depth - 1)
         files += more_files
         series += more_series
         notes += more_notes
