@@ -10,6 +10,7 @@ import os
 import struct
 import tarfile
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from MSTKDSegmenterLib.engine.nifti_header import check_nifti
 from MSTKDSegmenterLib.engine.reading import check_path, read, read_image
 from MSTKDSegmenterLib.engine.study import (
     Study,
+    likeness,
     overlap,
     same_image,
     study_from_files,
@@ -660,6 +662,23 @@ class TestOneStudy:
         assert not same_image(image, phantom(1))
         assert not same_image(image, image[:, :, 1:])
 
+    @pytest.mark.parametrize("order", ["LPS", "RSP", "PIR"])
+    def test_one_image_with_other_intensities_is_no_second_sequence(self, order: str) -> None:
+        image = phantom(0)
+        values = sitk.GetArrayFromImage(image).astype(np.float32)
+        for copy in (values * 2, values + 100, np.round(values / values.max() * 255), values.max() - values):
+            other = sitk.DICOMOrient(with_values(image, copy), order)
+            with pytest.raises(UnusableInput, match=r"taken as FLAIR and T2, are the same image"):
+                study_from_images({"FLAIR": image, "T2": other})
+
+    def test_likeness_is_the_correlation_where_there_is_something(self) -> None:
+        one, noise = (sitk.GetArrayFromImage(phantom(seed)).astype(np.float64) for seed in (0, 1))
+        mixed = 0.8 * one + 0.6 * noise
+        wanted = np.corrcoef(one[one != 0], mixed[one != 0])[0, 1]
+        assert likeness(phantom(0), with_values(phantom(0), mixed)) == pytest.approx(wanted)
+        assert likeness(phantom(0), with_values(phantom(0), (one > 0) * 1.0)) == 0.0
+        assert likeness(phantom(0), phantom(0)[:, :, 1:]) == 0.0
+
     def test_images_in_memory_are_copied_and_named_as_told(self) -> None:
         values = sitk.GetArrayFromImage(phantom(0)).astype(np.float32)
         values[0, 0, 0] = np.nan
@@ -695,6 +714,11 @@ class TestRealStudies:
         assert study.subset == ("FLAIR", "T1", "T1ce", "T2")
         assert study.images["FLAIR"].image.GetSize() == size
         assert all("_seg." in note for note in study.notes)
+
+    def test_the_sequences_of_one_head_are_far_from_alike(self) -> None:
+        for folder in ("original/BraTS2021_00495", "native/TCGA-FG-6692"):
+            images = [one.image for one in study_from_folder(SHARED / folder).images.values()]
+            assert max(likeness(first, second) for first, second in combinations(images, 2)) < 0.8
 
     def test_brainix_is_recognised_without_its_outline_and_without_t1ce(self, brainix: Path) -> None:
         study = study_from_folder(brainix)

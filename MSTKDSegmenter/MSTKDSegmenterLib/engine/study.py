@@ -28,6 +28,10 @@ __all__ = [
 
 _LEAST_OVERLAP = 0.5
 """Share of the smaller field of view that must lie in the other: images of one head share most of it."""
+_MOST_ALIKE = 0.99
+"""Correlation of intensities from which on two images are one: 84 pairs of sequences of 14 BraTS studies reach 0.77,
+copies of one image 0.9999 when rescaled to 8 bits, 0.997 with 1% noise, 0.996 when clipped at 0.1% of the voxels."""
+_SAMPLES = 100_000
 _PATIENT_ID, _STUDY_DATE = "0010,0020", "0008,0020"
 
 
@@ -128,16 +132,19 @@ def check_study(study: Study) -> None:
     """Whether the images, each fine by itself, make one study.
 
     Raises:
-        UnusableInput: no image at all, the same image twice, or images that do not overlap in space.
+        UnusableInput: no image at all, the same image twice (be it with other intensities), or images that do not
+            overlap in space.
     """
     if not study.images:
         msg = f"No sequence is given. At least one of {', '.join(SEQUENCES)} is needed."
         raise UnusableInput(msg)
     for first, second in combinations(study.images.values(), 2):
-        if same_image(first.image, second.image):
+        alike = likeness(first.image, second.image)
+        if alike > _MOST_ALIKE:
+            but = "" if alike == 1 else f" but for its intensities, which correlate at {alike:.4f}"
             msg = (
                 f"{first.source} and {second.source}, taken as {first.sequence} and {second.sequence}, are the same "
-                "image. Give each sequence its own image and leave out what is missing."
+                f"image{but}. Give each sequence its own image and leave out what is missing."
             )
             raise UnusableInput(msg)
         shared = overlap(first.image, second.image)
@@ -155,10 +162,35 @@ def same_image(first: sitk.Image, second: sitk.Image) -> bool:
 
     The position is not compared: equal voxels elsewhere are a copy with a changed header, and no second sequence.
     """
+    both = _in_one_order(first, second)
+    return both is not None and bool(np.array_equal(*both))
+
+
+def likeness(first: sitk.Image, second: sitk.Image) -> float:
+    """How much two images are one with other intensities, 0 to 1: 1 if ``same_image``, 0 if of different sizes.
+
+    Between, the absolute Pearson correlation over a lattice of voxels where one of the two is not background (0),
+    which would make any two images of one head alike.
+    """
+    both = _in_one_order(first, second)
+    if both is None:
+        return 0.0
+    if np.array_equal(*both):
+        return 1.0
+    step = max(1, round((both[0].size / _SAMPLES) ** (1 / 3)))
+    one, other = (values[::step, ::step, ::step].astype(np.float64) for values in both)
+    foreground = (one != 0) | (other != 0)
+    one, other = (values[foreground] - values[foreground].mean() for values in (one, other))
+    length = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(np.abs(one @ other) / length) if length > 0 else 0.0
+
+
+def _in_one_order(first: sitk.Image, second: sitk.Image) -> tuple[np.ndarray, np.ndarray] | None:
+    """The voxels of both in the same order (z, y, x, close to LPS), or None where the sizes differ."""
     if sorted(first.GetSize()) != sorted(second.GetSize()):
-        return False
+        return None
     one, other = (sitk.GetArrayFromImage(sitk.DICOMOrient(image, "LPS")) for image in (first, second))
-    return bool(np.array_equal(one, other))
+    return (one, other) if one.shape == other.shape else None
 
 
 def overlap(first: sitk.Image, second: sitk.Image) -> float:
