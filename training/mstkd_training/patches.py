@@ -42,6 +42,7 @@ def prepare(data: DataConfig) -> None:
     folder, marker = data.cache / "patches", data.cache / "patches.incomplete"
     if folder.exists() and not marker.exists():
         return
+    marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
     for number, patch in enumerate(_placed(data)):
         cache.save(patch, folder / f"{number:04d}_{patch.patient}.npz")
