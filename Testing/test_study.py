@@ -218,6 +218,32 @@ class TestFilesThatAreNoImage:
         message = refused(path)
         assert "truncated" in message or "not a NIfTI" in message
 
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
+    def test_a_truncated_metaimage_is_explained_in_one_line_and_nothing_else_is_printed(
+        self, tmp_path: Path, capfd: pytest.CaptureFixture[str], share: float, packed: bool
+    ) -> None:
+        sitk.WriteImage(phantom(1), str(tmp_path / "x.mha"), packed)
+        content = (tmp_path / "x.mha").read_bytes()
+        (tmp_path / "x.mha").write_bytes(content[: int(share * len(content))])
+        message = refused(tmp_path / "x.mha")
+        assert capfd.readouterr().err == ""
+        assert "not read completely; ideal = " in message or "DimSize required" in message
+        os.write(2, b"stderr is as before")
+        assert capfd.readouterr().err == "stderr is as before"
+
+    def test_a_compressed_metaimage_with_a_flipped_bit(self, tmp_path: Path) -> None:
+        sitk.WriteImage(phantom(1), str(tmp_path / "x.mha"), True)
+        content = bytearray((tmp_path / "x.mha").read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        (tmp_path / "x.mha").write_bytes(content)
+        assert "Uncompress failed" in refused(tmp_path / "x.mha")
+
+    def test_a_metaimage_whose_data_file_is_gone(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.mhd", phantom(1))
+        path.with_suffix(".raw").unlink()
+        assert "Cannot open data file" in refused(path)
+
     def test_a_gzip_file_with_a_flipped_bit(self, tmp_path: Path) -> None:
         content = bytearray(write(tmp_path / "x.nii.gz", phantom(1)).read_bytes())
         content[-1500] ^= 0xFF

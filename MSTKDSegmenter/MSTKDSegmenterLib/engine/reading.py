@@ -12,6 +12,7 @@ from typing import Union
 import SimpleITK as sitk
 
 from .checking import check_image
+from .complaints import complaints
 from .dicom_file import is_dicom, without_warnings
 from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
@@ -29,6 +30,8 @@ _READERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+_META = (".mha", ".mhd")
+_NOT_UNPACKED = "Uncompress failed"
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _MOST_LISTED = 6
 _MOST_SHEAR_DEGREES = 1.0
@@ -193,11 +196,31 @@ def _read_file(path: Path) -> Reading:
     reader.SetImageIO(_READERS[suffix])
     try:
         with without_warnings():
-            image = _execute(reader, shear, str(path), notes)
+            image = _read_meta(reader) if suffix in _META else _execute(reader, shear, str(path), notes)
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
     checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))
+
+
+def _read_meta(reader: sitk.ImageFileReader) -> sitk.Image:
+    """MetaIO tells its reasons to stderr only, and takes for read what it could not decompress.
+
+    Raises:
+        RuntimeError: with those reasons, in one line.
+    """
+    try:
+        with complaints() as said:
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise RuntimeError(_reason(said) or str(error)) from error
+    if any(_NOT_UNPACKED in line for line in said):
+        raise RuntimeError(_reason(said))
+    return image
+
+
+def _reason(said: list[str]) -> str:
+    return "; ".join(" ".join(line.split()) for line in said[:2])
 
 
 def _execute(reader: sitk.ImageFileReader, shear: float, name: str, notes: list[str]) -> sitk.Image:
