@@ -500,6 +500,51 @@ class TestDicom:
         write_series(tmp_path / "s", phantom(2), "1.2", {"0008|103e": "AX T2"}, prefix="B")
         assert "2 DICOM series (AX T1; AX T2)" in refused(tmp_path / "s")
 
+    def test_a_series_spread_over_folders_is_joined_and_said(self, tmp_path: Path) -> None:
+        """Exports put so many files into a folder; half a head would be segmented, or two FLAIR refused."""
+        said = {"0008|103e": "AX FLAIR"}
+        write_series(tmp_path / "1" / "A", phantom(1), "1.1", said, range(0, 9))
+        write_series(tmp_path / "1" / "B", phantom(1), "1.1", said, range(7, 20))  # two slices are in both
+        write_series(tmp_path / "2", phantom(2), "1.2", {"0008|103e": "AX T2"})
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("FLAIR", "T2")
+        assert study.images["FLAIR"].source == str(tmp_path / "1")
+        wanted = sitk.GetArrayFromImage(phantom(1))
+        assert np.array_equal(sitk.GetArrayFromImage(study.images["FLAIR"].image), wanted)
+        assert len(study.notes) == 1
+        assert "its files lie in 2 folders and were joined" in study.notes[0]
+
+    def test_a_series_spread_over_folders_is_named_by_the_folder_that_holds_them(self, tmp_path: Path) -> None:
+        for part, slices in (("A", range(10)), ("B", range(10, 20))):
+            write_series(tmp_path / "T1 post" / part, phantom(1), "1.1", {}, slices)
+        assert study_from_folder(tmp_path).images["T1ce"].image.GetSize() == SIZE
+
+    def test_a_copy_of_a_series_in_another_folder_is_still_the_same_image(self, tmp_path: Path) -> None:
+        for folder in ("A", "B"):
+            write_series(tmp_path / folder, phantom(1), "1.1", {"0008|103e": "AX T1"})
+        study = study_from_folder(tmp_path)
+        assert study.images["T1"].image.GetSize() == SIZE
+        assert "not used, the same image" in study.notes[0]
+
+    @pytest.mark.parametrize("uid", ["1.1", ""])
+    def test_different_series_to_which_an_anonymiser_gave_one_uid_are_not_joined(
+        self, tmp_path: Path, uid: str
+    ) -> None:
+        between = phantom(2)
+        between.SetOrigin(np.add(between.GetOrigin(), (0, 0, 2.5)))
+        write_series(tmp_path / "T1", phantom(1), uid, {"0018|0081": "10", "0018|0080": "500"})
+        write_series(tmp_path / "T2", between, uid, {"0018|0081": "100", "0018|0080": "5000"})
+        for path in (tmp_path / "T2").iterdir():
+            image = sitk.ReadImage(str(path))
+            image.SetMetaData("0008|0018", f"9.{path.stem[2:].lstrip('0')}")
+            writer = sitk.ImageFileWriter()
+            writer.KeepOriginalImageUIDOn()
+            writer.SetFileName(str(path))
+            writer.Execute(image)
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1", "T2")
+        assert np.array_equal(sitk.GetArrayFromImage(study.images["T2"].image), sitk.GetArrayFromImage(phantom(2)))
+
     def test_a_description_in_latin_1_is_readable(self, tmp_path: Path) -> None:
         write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "T1 axialxnach KM"})
         for path in (tmp_path / "s").iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from .dicom_file import is_dicom, read_header, without_warnings
 from .errors import UnusableInput
 
 _SERIES_UID, _INSTANCE_UID = "0020,000e", "0008,0018"
+_SAME_IN_A_SERIES = (_SERIES_UID, "0008,103e", "0020,0011", "0018,0080", "0018,0081", "0028,0010", "0028,0011")
+"""UID, description, number, repetition and echo time, rows, columns: careless anonymisers give one UID to several."""
 _POSITION, _ORIENTATION = "0020,0032", "0020,0037"
 _EVEN = 0.05
 """Relative deviation of a slice distance from the usual one that rounding of positions explains."""
@@ -31,10 +34,15 @@ class Slice:
 
 @dataclass(frozen=True)
 class Series:
-    """The files of one series UID in one folder, in no particular order."""
+    """The files of one series UID, in no particular order; ``folder`` is the deepest that holds all of them."""
 
     folder: Path
     slices: tuple[Slice, ...]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders its files lie in, sorted; one as a rule."""
+        return sorted({slice_.path.parent for slice_ in self.slices})
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -72,6 +80,28 @@ def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
             by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(Slice(path, tags))
     found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
     return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
+
+
+def join_series(found: Sequence[Series]) -> list[Series]:
+    """``found`` with the parts of a series whose files are spread over several folders put together.
+
+    Parts are of one series if their headers say so and no two of their images are at the same position; copies of an
+    image aside.
+    """
+    alike: dict[tuple[str, ...], list[Series]] = {}
+    for series in found:
+        said = tuple(series.tags.get(tag, "") for tag in _SAME_IN_A_SERIES)
+        alike.setdefault(said if said[0] else (str(series.folder),), []).append(series)
+    joined: list[Series] = []
+    for parts in alike.values():
+        slices = tuple(slice_ for part in parts for slice_ in part.slices)
+        positions = [slice_.tags.get(_POSITION, "") for slice_ in _one_of_each(slices)]
+        if len(parts) > 1 and len(set(positions)) == len(positions) > max(len(part.slices) for part in parts):
+            folder = Path(os.path.commonpath([str(part.folder) for part in parts]))
+            joined.append(Series(folder, slices))
+        else:
+            joined += parts
+    return joined
 
 
 def unreadable_note(folder: Path, unreadable: Sequence[Path]) -> str:

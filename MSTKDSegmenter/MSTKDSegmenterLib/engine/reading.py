@@ -121,6 +121,9 @@ def read_one_series(series: Series) -> Reading:
         UnusableInput: as ``read``.
     """
     image, notes = read_series(series)
+    folders = [str(folder) for folder in series.folders]
+    if len(folders) > 1:
+        notes.append(f"{series.label}: its files lie in {len(folders)} folders and were joined: {', '.join(folders)}.")
     checked, more = check_image(image, series.label)
     return Reading(checked, (*notes, *more), series.tags)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .dicom_series import Series, find_series, unreadable_note
+from .dicom_series import Series, find_series, join_series, unreadable_note
 from .errors import UnusableInput
 from .names import Recognition
 from .reading import FORMATS, Reading, check_path, image_suffix, misnamed, read, read_one_series, visible
@@ -44,7 +44,8 @@ def search(folder: Path) -> tuple[dict[str, list[Found]], list[str]]:
     if not folder.is_dir():
         msg = f"{folder} is not a folder. Give a folder with a study, or name files: {_flags()}."
         raise UnusableInput(msg)
-    files, series, notes = _walk(folder, _DEPTH)
+    files, parts, notes = _walk(folder, _DEPTH)
+    series = join_series(parts)
     found = [_from_series(one, folder, alone=_alone(one, series)) for one in series] + _from_files(files, folder)
     if not found:
         broken = "".join(f" {note}" for note in notes)
@@ -109,7 +110,12 @@ def _walk(folder: Path, depth: int) -> tuple[list[Path], list[Series], list[str]
 
 
 def _alone(series: Series, among: Sequence[Series]) -> bool:
-    return sum(one.folder == series.folder for one in among) == 1
+    """Whether its folder, with the folders below if its own files are in those, holds no other series."""
+    below = len(series.folders) > 1
+    return not any(
+        one is not series and (one.folder == series.folder or (below and series.folder in one.folder.parents))
+        for one in among
+    )
 
 
 def _from_series(series: Series, root: Path, *, alone: bool) -> Found:
