@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from head_phantom import GRID, head, moved, relabelled, rigid, rotation, with_header
 from MSTKDSegmenterLib.engine import alignment
+from MSTKDSegmenterLib.engine import harmonise as harmonise_module
 from MSTKDSegmenterLib.engine.brain import Brain, find_brain
 from MSTKDSegmenterLib.engine.errors import Cancelled, UnusableInput
 from MSTKDSegmenterLib.engine.geometry import Grid
@@ -231,10 +232,17 @@ class TestReference:
 def test_a_head_that_the_image_cuts_off_is_said_to_be_cut_off(shared_data, monkeypatch):
     monkeypatch.setattr(alignment, "find_brain", find_brain)
     image = sitk.ReadImage(str(shared_data / "native" / "TCGA-FG-6692" / "TCGA-FG-6692_t2.nii.gz"), sitk.sitkFloat32)
-    whole, upper = (harmonise(study_from_images({"T2": part}), 4.0, 8) for part in (image, image[:, :, 16:]))
+    whole, upper = (harmonise(study_from_images({"T2": part}), 4.0, 8) for part in (image, image[:, :, 13:]))
     assert not any("ends within the brain" in line for line in whole.findings)
     assert any("ends within the brain" in line and "lower bounds" in line for line in upper.findings)
-    assert any("adults have 900 to 2100 ml" in line for line in upper.findings)
+
+
+def test_a_brain_of_unlikely_size_is_said_to_be_unlikely():
+    small = sitk.Image(50, 50, 50, sitk.sitkUInt8)
+    small[10:40, 10:40, 10:40] = 1
+    small.SetSpacing((2.0, 2.0, 2.0))
+    (line,) = harmonise_module._brain_findings(small)
+    assert "216 ml, adults have 900 to 2100 ml" in line
 
 
 def test_a_brats_study_keeps_its_geometry(shared_data):
