@@ -19,6 +19,8 @@ lint: setup
 
 bench: setup
 	$(BIN)/python Testing/bench.py
+	@echo
+	$(BIN)/python Testing/bench_training.py
 
 setup: $(READY)
 

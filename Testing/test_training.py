@@ -1,4 +1,4 @@
-"""Training: losses against NumPy, transplants, samples that depend on nothing but seed and index, exact resume."""
+"""Training samples and configuration: transplants, samples that depend on nothing but seed and index."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
-from mstkd_training import cache, losses
+from mstkd_training import cache
 from mstkd_training.config import AugmentConfig, Config, OptimConfig, SubsetConfig, load
 from mstkd_training.data import Composite, TrainingSet, transplant
-from mstkd_training.trainer import Trainer, validate
-from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+from mstkd_training.networks import network_config
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 
+CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 CONFIG = Config(
     name="tiny", seed=3, augment=AugmentConfig(crop=(16, 16, 16), shift=(1, 1, 1)), optim=OptimConfig(steps=60)
 )
@@ -29,31 +29,6 @@ def sample(seed: int, side: int = 20, patient: str = "a") -> cache.Sample:
     labels = np.where(brain, rng.integers(0, 4, size=brain.shape), 3).astype(np.uint8)
     image = (rng.normal(size=(4, *brain.shape)) * brain).astype(np.float16)
     return cache.Sample(patient, image, brain, labels, np.zeros(3))
-
-
-def numpy_segmentation_loss(logits: np.ndarray, labels: np.ndarray) -> float:
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    truth = np.stack([labels == k for k in range(4)], axis=1).astype(float)
-    cross_entropy = -(truth * np.log(p)).sum(axis=1).mean()
-    dice = 0.0
-    for members in ([0, 1, 2], [0, 2], [2]):
-        a, b = p[:, members].sum(axis=1), truth[:, members].sum(axis=1)
-        dice += (1 - (2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1)) / 3
-    return cross_entropy + dice
-
-
-def test_segmentation_loss_is_cross_entropy_plus_region_dice() -> None:
-    rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(2, 4, 3, 4, 5)), rng.integers(0, 4, size=(2, 3, 4, 5))
-    value = losses.segmentation(torch.from_numpy(logits), torch.from_numpy(labels)).item()
-    assert value == pytest.approx(numpy_segmentation_loss(logits, labels), rel=1e-5)
-
-
-def test_an_absent_region_still_pushes_false_positives_down() -> None:
-    logits = torch.zeros(1, 4, 4, 4, 4, requires_grad=True)
-    losses.segmentation(logits, torch.full((1, 4, 4, 4), 3)).backward()
-    assert (logits.grad[:, :3] > 0).all()
-    assert (logits.grad[:, 3] < 0).all()
 
 
 def test_a_transplant_lands_at_its_physical_place_with_its_labels() -> None:
@@ -83,7 +58,7 @@ def test_a_transplant_that_sticks_out_is_cut_at_the_border() -> None:
 
 def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
     studies, patches = [sample(0), sample(1, patient="b")], [sample(2, side=8, patient="c")]
-    first, second = (TrainingSet(studies, patches, CONFIG) for _ in range(2))
+    first, second = (TrainingSet(studies, patches, CONFIG, 1) for _ in range(2))
     for index in (4, 0):
         second[7]  # what was drawn before must not matter
         for key, value in first[index].items():
@@ -91,12 +66,13 @@ def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
     assert not torch.equal(first[0]["image"], first[1]["image"])
 
 
-def test_absent_sequences_are_zero_and_present_ones_are_not() -> None:
-    items = TrainingSet([sample(0)], [sample(2, side=8)], CONFIG)
+def test_a_sample_holds_all_sequences_and_which_of_them_the_student_sees() -> None:
+    items = TrainingSet([sample(0)], [sample(2, side=8)], CONFIG, 1)
     counts = set()
     for index in range(12):
         item = items[index]
-        assert item["image"].flatten(1).ne(0).any(dim=1).tolist() == item["present"].bool().tolist()
+        assert item["image"].flatten(1).ne(0).any(dim=1).all()
+        assert item["present"].any()
         assert item["labels"].min() >= 0
         assert item["labels"].max() <= 3
         counts.add(int(item["present"].sum()))
@@ -112,59 +88,6 @@ def test_subsets_are_equally_likely_until_the_step_where_weights_begin() -> None
     assert later["FLAIR"] == pytest.approx(1 / 19)
 
 
-def test_validation_counts_as_a_plain_dice_would() -> None:
-    torch.manual_seed(0)
-    network = build(NetworkConfig(width=8, blocks=(1, 1, 1, 1)))
-    study = sample(5, side=16)
-    score = validate(network, [study], torch.device("cpu"))["FLAIR+T1+T1ce+T2"]["TC"]
-    with torch.no_grad():
-        p = network(torch.from_numpy(study.image.astype(np.float32))[None]).softmax(dim=1)[0].numpy()
-    guess, truth = (p[0] + p[2]) > 0.5, np.isin(study.labels, [0, 2])
-    assert score == pytest.approx(2 * (guess & truth).sum() / (guess.sum() + truth.sum()), abs=1e-4)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    for number, patient in enumerate(("a", "b", "held")):
-        cache.save(sample(number, patient=patient), tmp_path / "cache" / "studies" / f"{patient}.npz")
-    cache.save(sample(9, side=8, patient="p"), tmp_path / "cache" / "patches" / "p.npz")
-    path = tmp_path / "tiny.yaml"
-    path.write_text(
-        f"name: tiny\nruns: {tmp_path / 'runs'}\nvalidate_every: 100\n"
-        f"data: {{cache: {tmp_path / 'cache'}, held_out: [held]}}\n"
-        # not bf16: its convolution gradients on a 2x2x2 bottleneck hold garbage now and then (oneDNN, torch 2.13)
-        "augment: {crop: [16, 16, 16], shift: [1, 1, 1]}\noptim: {steps: 4, warm_up: 1, threads: 1, bf16: false}\n"
-    )
-    return load(path)
-
-
-def test_two_steps_and_resume_and_two_steps_equal_four_steps_exactly(config: Config, tmp_path: Path) -> None:
-    straight = Trainer(config)
-    straight.fit()
-    broken = Trainer(config.model_copy(update={"runs": tmp_path / "other"}))
-    original = broken.train_step
-
-    def stop_after_two(item: dict) -> dict:
-        values = original(item)
-        broken.stop = broken.step == 2
-        return values
-
-    broken.train_step = stop_after_two
-    broken.fit()
-    resumed = Trainer(config.model_copy(update={"runs": tmp_path / "other"}))
-    assert resumed.resume()
-    assert resumed.step == 2
-    resumed.fit()
-    for name, wanted in straight.average.state_dict().items():
-        assert torch.equal(wanted, resumed.average.state_dict()[name]), name
-
-
-def test_a_held_out_study_that_is_not_there_is_named(config: Config) -> None:
-    data = config.data.model_copy(update={"held_out": ("nobody",)})
-    with pytest.raises(ValueError, match="'nobody'"):
-        Trainer(config.model_copy(update={"data": data})).fit()
-
-
 def test_overrides_reach_nested_keys_and_unknown_keys_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("name: x\n")
@@ -173,3 +96,42 @@ def test_overrides_reach_nested_keys_and_unknown_keys_are_refused(tmp_path: Path
         load(path, ["optim.stepz=7"])
     with pytest.raises(ValueError, match="expected key=value"):
         load(path, ["optim.steps"])
+
+
+def test_a_configuration_builds_on_another_and_overrides_come_last(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\noptim: {steps: 5, batch: 2}\n")
+    (tmp_path / "c.yaml").write_text("base: base.yaml\nname: c\noptim: {steps: 7}\n")
+    config = load(tmp_path / "c.yaml", ["optim.warm_up=3"])
+    assert (config.name, config.optim.steps, config.optim.batch, config.optim.warm_up) == ("c", 7, 2, 3)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_preset_is_valid_and_its_run_is_named_after_it(path: Path) -> None:
+    config = load(path)
+    assert config.name == path.stem
+    if config.teacher.kind != "frozen":
+        network_config(config)
+
+
+def test_the_official_preset_has_the_published_weights_and_every_official_formula() -> None:
+    config = load(CONFIGS / "official.yaml")
+    assert set(config.formulas.model_dump(exclude={"temperature"}).values()) == {"official"}
+    assert config.terms.weights(10**9) == {
+        "teacher_segmentation": 0.4, "segmentation": 0.6, "consistency": 10.0, "content": 0.2, "multiscale": 0.2,
+        "extreme_value": 1.0, "gram": 1.0, "adversarial": 2e-4, "logit_kl": 1.0,
+    }  # fmt: skip
+    assert config.teacher.gradients
+
+
+@pytest.mark.parametrize(
+    ("preset", "gone"),
+    [
+        ("without_mstkd", {"multiscale", "extreme_value"}),
+        ("without_gsme", {"gram", "adversarial"}),
+        ("without_slkd", {"logit_kl"}),
+    ],
+)
+def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: str, gone: set[str]) -> None:
+    full, ablated = (load(CONFIGS / f"{name}.yaml") for name in ("corrected", preset))
+    assert set(full.terms.weights(0)) - set(ablated.terms.weights(0)) == gone
+    assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full

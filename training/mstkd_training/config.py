@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, parse_subset, subset_name
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+Formula = Literal["official", "corrected"]
+CONVENTION = {
+    "archive": "brats2021",
+    "brats2021": "brats2021",
+    "fets2024": "brats2021",
+    "brats2023": "brats2023",
+    "brats2024": "brats2024",
+}
+"""Label convention by layout on disk."""
 
 
 class Section(BaseModel):
@@ -16,15 +36,31 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """Where the studies come from and which are kept out of training."""
+    """Where the studies come from, how they are labelled, and which are kept out of training."""
 
-    source: Path = Path("../shared/data")  # holds brats_cases.tar.xz, brats20_patches.npz.xz, brats20_masks.npz.xz
+    # Studies in folders of their own (layout), or the archives brats_cases.tar.xz, brats20_patches.npz.xz and
+    # brats20_masks.npz.xz (layout "archive").
+    source: Path = Path("../shared/data")
+    layout: Literal["archive", "brats2024", "brats2023", "fets2024", "brats2021"] = "archive"
     cache: Path = Path("cache/2mm")
-    convention: str = "brats2021"
     spacing: PositiveFloat = 2.0  # mm, isotropic working grid
+    # Patients of the test set. Empty: the splits that prepare.py writes say so (share of patients, by seed).
     held_out: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    test_share: float = Field(0.2, ge=0, lt=1)
+    validation_share: float = Field(0.1, ge=0, lt=1)
+    split_seed: int = 0  # not the training's: runs of several seeds share their splits
+    patches: bool = True  # lesion patches of further patients to transplant (layout "archive" has some)
+    in_memory: float = Field(1.0, ge=0, le=1)  # share of the prepared studies that is kept in memory
+    workers: PositiveInt = 1  # processes that prepare.py works with
+    skip_bad: bool = False  # leave out cases that cannot be used, instead of refusing the whole data set
     # Patients that appear both among the whole studies and, under another name, among the patches.
     aliases: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def convention(self) -> str:
+        """Label convention of the layout, see engine.regions."""
+        return CONVENTION[self.layout]
 
 
 class AugmentConfig(Section):
@@ -37,6 +73,7 @@ class AugmentConfig(Section):
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
     feather: PositiveFloat = 2.0  # width of the blended seam
+    intensity: bool = True  # contrast, bias field, blur and noise, each sequence on its own
 
 
 class SubsetConfig(Section):
@@ -56,51 +93,164 @@ class SubsetConfig(Section):
         return [weight / sum(weights) for weight in weights]
 
 
+class Term(Section):
+    """One term of the loss: its weight, reached after `ramp_up` steps along 'exp(-5 (1 - t)^2)'."""
+
+    weight: NonNegativeFloat
+    ramp_up: int = Field(0, ge=0)
+
+    def at(self, step: int) -> float:
+        """Weight at a step (Laine and Aila, Temporal ensembling, ICLR 2017)."""
+        progress = min(step / self.ramp_up, 1.0) if self.ramp_up else 1.0
+        return self.weight * math.exp(-5.0 * (1.0 - progress) ** 2)
+
+
+class TermsConfig(Section):
+    """The terms of the objective; a weight of 0 takes a term out and it is not computed."""
+
+    teacher_segmentation: Term = Term(weight=0.4)
+    segmentation: Term = Term(weight=0.6)
+    consistency: Term = Term(weight=10.0, ramp_up=2000)
+    content: Term = Term(weight=0.2)
+    multiscale: Term = Term(weight=0.2)  # MST
+    extreme_value: Term = Term(weight=0.05)  # EVD
+    gram: Term = Term(weight=0.02)  # GSME, the matching half
+    adversarial: Term = Term(weight=2e-4)  # GSME, the discriminator's half
+    logit_kl: Term = Term(weight=1.0)  # SLKD
+    logit_mse: Term = Term(weight=0.0)
+
+    def weights(self, step: int) -> dict[str, float]:
+        """Name -> weight at a step, without the terms that are off."""
+        terms = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: term.at(step) for name, term in terms.items() if term.weight > 0}
+
+
+class FormulasConfig(Section):
+    """What the released code computes ("official") and what was meant ("corrected"), formula by formula."""
+
+    segmentation: Formula = "corrected"  # official: four sigmoids, Dice that gives absent classes no gradient
+    background: Formula = "corrected"  # official: the student's background terms are computed from the teacher
+    extreme_value: Formula = "corrected"  # official: a fixed factor of 1e8, right for 120 tokens alone
+    gram: Formula = "corrected"  # official: divided until nothing is left of it
+    logit_axis: Formula = "corrected"  # official: logits standardised along depth instead of the classes
+    temperature: PositiveFloat = 7.0
+    discriminator_optimiser: Formula = "corrected"  # official: a new one every step, so it never has moments
+
+    @model_validator(mode="after")
+    def _possible(self) -> FormulasConfig:
+        if self.background == "official" and self.segmentation != "official":
+            raise ValueError(
+                "formulas.background 'official' with formulas.segmentation 'corrected': only the official segmentation "
+                "loss has a background term of its own; set both to official, or background to corrected"
+            )
+        return self
+
+
+class TeacherConfig(Section):
+    """Who teaches.
+
+    joint: trained beside the student. frozen: the student of an earlier run. ema: the student's own average, which
+    sees all sequences. none: nobody, the student learns from the labels alone.
+    """
+
+    kind: Literal["none", "joint", "frozen", "ema"] = "joint"
+    size: str | None = None  # the student's, if not given
+    run: str | None = None  # frozen: name of the run under `runs`
+    gradients: bool = False  # whether distillation terms pull at a joint teacher as well
+
+    @model_validator(mode="after")
+    def _complete(self) -> TeacherConfig:
+        if (self.kind == "frozen") != (self.run is not None):
+            raise ValueError(f"teacher.kind {self.kind!r} with teacher.run {self.run!r}: a frozen teacher needs a run")
+        if self.kind == "ema" and self.size is not None:
+            raise ValueError("teacher.size with an ema teacher: it is the average of the student, leave the size out")
+        return self
+
+
 class OptimConfig(Section):
     steps: PositiveInt = 10000
-    batch: PositiveInt = 1
+    batch: PositiveInt = 1  # per process and micro-step
+    accumulate: PositiveInt = 1  # micro-steps per step
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-2
+    discriminator_rate: PositiveFloat = 1e-4
     warm_up: PositiveInt = 200
     power: PositiveFloat = 0.9  # polynomial decay
     clip: PositiveFloat = 1.0  # largest gradient norm
     ema: float = Field(0.999, ge=0, lt=1)
     threads: PositiveInt = 2
+    workers: PositiveInt = 1
     bf16: bool = True
+
+
+class ValidationConfig(Section):
+    every: PositiveInt = 1500
+    subsets: int = Field(15, ge=1, le=15)  # per study, chosen by a schedule that does not change between validations
 
 
 class Config(Section):
     name: str
     size: str = "compact"
+    network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
     seed: int = 0
     runs: Path = Path("runs")
-    device: str = "cpu"
+    device: str = "auto"
     checkpoint_every: PositiveInt = 250
-    validate_every: PositiveInt = 1500
+    log_gradients_every: PositiveInt = 250
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     subsets: SubsetConfig = SubsetConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    terms: TermsConfig = TermsConfig()
+    formulas: FormulasConfig = FormulasConfig()
     optim: OptimConfig = OptimConfig()
+    validation: ValidationConfig = ValidationConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        if not self.terms.segmentation.weight:
+            raise ValueError("terms.segmentation.weight is 0: the student has to learn from the labels")
+        if self.teacher.kind == "joint" and not self.terms.teacher_segmentation.weight:
+            raise ValueError("terms.teacher_segmentation.weight is 0: a joint teacher would learn nothing")
+        return self
 
     @property
     def folder(self) -> Path:
         return self.runs / self.name
 
+    def at(self, runs: Path) -> Config:
+        """The same run, looked for elsewhere."""
+        return self.model_copy(update={"runs": runs})
+
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply overrides such as `optim.steps=100`.
+    """Read a YAML file, on top of the file that its key `base` names, and apply overrides such as `optim.steps=100`.
 
     Raises:
         ValueError: an override has no '=', or a key or value does not fit the configuration (pydantic says which).
     """
-    values: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    values = _read(path)
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise ValueError(f"override {override!r}: expected key=value, for example optim.steps=100")
-        *parents, last = key.split(".")
-        target = values
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[last] = yaml.safe_load(text)
+        nested: Any = yaml.safe_load(text)
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = _merged(values, nested)
     return Config.model_validate(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    base = values.pop("base", None)
+    return _merged(_read(path.parent / base), values) if base else values
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The base with the changes, mappings key by key."""
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result

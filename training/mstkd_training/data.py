@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +73,19 @@ def random_box(study: Sample, shape: tuple[int, ...], rng: np.random.Generator, 
 class TrainingSet(Dataset):
     """Item k is a function of (seed, k) alone, so a resumed run sees exactly what an uninterrupted one would.
 
-    An item holds "image" float32 (4, z, y, x), absent sequences zero; "present" float32 (4,); "labels" int64 (z, y, x).
+    An item holds "image" float32 (4, z, y, x), all sequences; "present" float32 (4,), 1 for those that the student
+    sees; "labels" int64 (z, y, x).
+
+    Args:
+        patches: lesions to transplant; may be empty.
+        samples_per_step: of all processes together; the weights of subsets go by the step.
     """
 
-    def __init__(self, studies: list[Sample], patches: list[Sample], config: Config) -> None:
+    def __init__(
+        self, studies: Sequence[Sample], patches: Sequence[Sample], config: Config, samples_per_step: int
+    ) -> None:
         self.studies, self.patches, self.config = studies, patches, config
+        self.samples_per_step = samples_per_step
         augment = config.augment
         keys = ("image", "labels")
         self.geometry = Compose(
@@ -102,7 +111,7 @@ class TrainingSet(Dataset):
         )
 
     def __len__(self) -> int:
-        return self.config.optim.steps * self.config.optim.batch
+        return self.config.optim.steps * self.samples_per_step
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.config.seed, index])
@@ -115,19 +124,17 @@ class TrainingSet(Dataset):
         labels[labels < 0] = BACKGROUND
         image = moved["image"].as_tensor()
         brain = image.ne(0).any(dim=0, keepdim=True)
-        chances = self.config.subsets.probabilities(step=index // self.config.optim.batch)
+        chances = self.config.subsets.probabilities(step=index // self.samples_per_step)
         present = presence(SUBSETS[rng.choice(len(SUBSETS), p=chances)])
-        channels = [
-            torch.as_tensor(self.intensity(image[k : k + 1])) * brain if there else torch.zeros_like(image[k : k + 1])
-            for k, there in enumerate(present)
-        ]
-        return {"image": torch.cat(channels).float(), "present": torch.tensor(present).float(), "labels": labels}
+        if self.config.augment.intensity:
+            image = torch.cat([torch.as_tensor(self.intensity(channel[None])) * brain for channel in image])
+        return {"image": image.float(), "present": torch.tensor(present).float(), "labels": labels}
 
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing
         study = self.studies[rng.integers(len(self.studies))]
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
-        if rng.random() < augment.transplant:
+        if self.patches and rng.random() < augment.transplant:
             donor = self.patches[rng.integers(len(self.patches))]
             if rng.random() < augment.healthy_share:
                 other = self.studies[rng.integers(len(self.studies))]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import torch
 from MSTKDSegmenterLib.engine import package as packages
-from MSTKDSegmenterLib.engine.network import SIZES, MSTKDNet, build
-from torch.optim.swa_utils import AveragedModel
 
+from . import cache, splits
 from .config import Config
+from .networks import trained_student
 
 HALF = {"WT": 0.5, "TC": 0.5, "ET": 0.5}
 CITATION = (
@@ -21,27 +20,30 @@ CITATION = (
     "S. Bakas et al., Advancing The Cancer Genome Atlas glioma MRI collections, Scientific Data 4:170117, 2017",
 )
 
-
-def student(config: Config) -> MSTKDNet:
-    """The averaged (EMA) student of a run's checkpoint, in evaluation mode.
-
-    Raises:
-        FileNotFoundError: the run has no checkpoint yet; train first.
-    """
-    path = config.folder / "checkpoint.pt"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"no checkpoint at {path}: run `python training/train.py` with this configuration first"
-        )
-    average = AveragedModel(build(SIZES[config.size]))
-    average.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
-    return average.module.eval()
+DATA = {
+    "archive": ("BraTS 2019-2021", "pre-operative adult glioma"),
+    "brats2021": ("BraTS 2017-2021", "pre-operative adult glioma"),
+    "fets2024": ("FeTS 2024", "pre-operative adult glioma"),
+    "brats2023": ("BraTS 2023", "pre-operative adult glioma"),
+    "brats2024": ("BraTS 2024 GLI", "adult glioma after treatment"),
+}
+"""By layout: the name of the data, and whose images they are."""
 
 
 def export(config: Config, folder: Path) -> packages.ModelPackage:
-    """Write the run's student as a package; its quality table is the run's evaluation, if that is of these weights."""
+    """Write the run's student as a package; its quality table is the run's evaluation, if that is of these weights.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint yet; train first.
+        ValueError: its outputs are not what the engine reads.
+    """
+    if config.formulas.segmentation == "official":
+        raise ValueError(
+            f"run {config.name!r} was trained with four independent sigmoids (formulas.segmentation: official), the "
+            "engine reads exclusive classes: such a run is for comparing the training, train a corrected one to export"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    network = student(config)
+    network = trained_student(config)
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
@@ -50,9 +52,9 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         "thresholds": HALF,
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
         "ask for the citations given; the code around them is Apache-2.0.",
-        "data": f"Eleven BraTS 2019-2021 glioma studies and 448 lesion patches of 368 BraTS 2020 patients. "
-        f"Kept out of training and measured on: {', '.join(config.data.held_out)}.",
-        "intended_use": "Research on pre-operative adult glioma. Not a medical device, not for diagnosis or treatment.",
+        "data": _data(config),
+        "intended_use": f"Research on {DATA[config.data.layout][1]}. Not a medical device, not for diagnosis or "
+        "treatment.",
         "citation": list(CITATION),
         "quality": {"measured_on": [], "command": "not measured", "table": {}},
         "training": json.loads((config.folder / "config.json").read_text()),
@@ -67,3 +69,14 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         return written
     card["quality"] = {key: evaluation[key] for key in ("measured_on", "command", "table")}
     return packages.write(folder, network, card)
+
+
+def _data(config: Config) -> str:
+    """What the weights have seen, as the splits say."""
+    parts = splits.read(config)
+    words = [f"Studies of {len(parts.training)} patients of {DATA[config.data.layout][0]}"]
+    if config.data.patches:
+        patients = {sample.patient for sample in cache.read(config.data.cache / "patches")}
+        words.append(f"and lesion patches of {len(patients)} further BraTS 2020 patients")
+    chosen = f" Weights chosen on: {', '.join(parts.validation)}." if parts.validation else ""
+    return f"{' '.join(words)}.{chosen} Kept out of training and measured on: {', '.join(parts.test)}."

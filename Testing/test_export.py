@@ -1,0 +1,77 @@
+"""From a checkpoint to a package: the engine computes with it what the training network computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
+
+from mstkd_training import cache, splits
+from mstkd_training.config import Config
+from mstkd_training.export import export
+from mstkd_training.networks import trained_student
+from mstkd_training.trainer import Trainer
+from MSTKDSegmenterLib.engine.package import load
+
+LARGEST_DIFFERENCE = 2e-3
+"""Of a probability: the weights are stored in float16."""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    empty = np.zeros((16, 16, 16))
+    for patient in ("a", "t"):
+        sample = cache.Sample(
+            patient, np.zeros((4, 16, 16, 16), np.float16), empty > 0, empty.astype(np.uint8), np.zeros(3)
+        )
+        cache.save(sample, tmp_path / "cache" / "studies" / f"{patient}.npz")
+    config = Config.model_validate(
+        {
+            "name": "tiny", "runs": str(tmp_path / "runs"), "device": "cpu", "teacher": {"kind": "none"},
+            "data": {"cache": str(tmp_path / "cache"), "held_out": ["t"], "patches": False},
+        }
+    )  # fmt: skip
+    splits.write(splits.make(["a", "t"], config), config)
+    return config
+
+
+def checkpoint(config: Config) -> None:
+    trainer = Trainer(config)
+    with torch.no_grad():
+        for parameter in trainer.average.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))  # as if trained: no longer as it was initialised
+    config.folder.mkdir(parents=True)
+    (config.folder / "config.json").write_text(config.model_dump_json())
+    trainer.save()
+
+
+def test_the_exported_package_gives_the_same_probabilities(config: Config, tmp_path: Path) -> None:
+    checkpoint(config)
+    export(config, tmp_path / "package")
+    mine, theirs = trained_student(config), load(tmp_path / "package").network()
+    image, present = torch.randn(1, 4, 32, 32, 32), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    with torch.inference_mode():
+        one, other = (network(image, present).softmax(dim=1) for network in (mine, theirs))
+    assert (one - other).abs().max() < LARGEST_DIFFERENCE
+    assert one.std() > 0.01  # something to differ in
+
+
+def test_the_card_says_what_was_seen_what_was_kept_out_and_that_nothing_was_measured(
+    config: Config, tmp_path: Path
+) -> None:
+    checkpoint(config)
+    card = export(config, tmp_path / "package").card
+    assert card["data"] == "Studies of 1 patients of BraTS 2019-2021. Kept out of training and measured on: t."
+    assert card["quality"]["command"] == "not measured"
+
+
+def test_a_run_without_checkpoint_and_one_with_sigmoids_are_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"run `python training/train\.py`"):
+        export(config, tmp_path / "package")
+    formulas = config.formulas.model_copy(update={"segmentation": "official"})
+    with pytest.raises(ValueError, match="exclusive classes"):
+        export(config.model_copy(update={"formulas": formulas}), tmp_path / "package")
