@@ -20,7 +20,11 @@ for code in ("pass", "bytearray(b'x') * 300_000_000"):
     print(bench.measured([sys.executable, "-c", code])[0].peak)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(bench.__file__).parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        cwd=Path(bench.__file__).parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     small, large = map(int, done.stdout.split())
     assert 250 * MEGABYTE < large - small < 350 * MEGABYTE

@@ -207,7 +207,7 @@ def tuned(threads: str, **environment: str) -> list[str]:
     )
     inherited = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=LIBRARY, env={**inherited, **environment}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=LIBRARY, env={**inherited, **environment}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().split("|")
 

@@ -33,6 +33,10 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-values))
 
 
+def numpy_relative(f: np.ndarray, m: np.ndarray) -> float:
+    return np.mean([((m[b] - f[b]) ** 2).sum() / (f[b] ** 2).sum() for b in range(len(f))])
+
+
 def official_dice(p: np.ndarray, y: np.ndarray) -> float:
     return 1 - 2 * (p * y).sum() / ((p**2).sum() + (y**2).sum() + 1e-7)
 
@@ -104,11 +108,25 @@ def test_logit_mean_square() -> None:
     assert logits.mean_square(tensor(TEACHER), tensor(STUDENT)).item() == pytest.approx(wanted, rel=1e-5)
 
 
-def test_content_and_multiscale_are_mean_squared_differences() -> None:
-    apart = [((f - m) ** 2).mean() for f, m in zip(FEATURES_F, FEATURES_M)]
-    assert features.content(tensor(FEATURES_F[0]), tensor(FEATURES_M[0])).item() == pytest.approx(apart[0], rel=1e-5)
-    value = features.multiscale(list(map(tensor, FEATURES_F)), list(map(tensor, FEATURES_M))).item()
+@pytest.mark.parametrize("formula", ["corrected", "official"])
+def test_content_and_multiscale_compare_features_with_the_teachers_as_the_unit_unless_official(formula: str) -> None:
+    if formula == "official":
+        apart = [((f - m) ** 2).mean() for f, m in zip(FEATURES_F, FEATURES_M)]
+        content, multiscale = features.official_content, features.official_multiscale
+    else:
+        apart = [numpy_relative(f, m) for f, m in zip(FEATURES_F, FEATURES_M)]
+        content, multiscale = features.content, features.multiscale
+    assert content(tensor(FEATURES_F[0]), tensor(FEATURES_M[0])).item() == pytest.approx(apart[0], rel=1e-5)
+    value = multiscale(list(map(tensor, FEATURES_F)), list(map(tensor, FEATURES_M))).item()
     assert value == pytest.approx(sum(apart), rel=1e-5)
+
+
+def test_the_unit_of_a_relative_difference_does_not_pull_at_the_teacher() -> None:
+    teacher = tensor(FEATURES_F[0]).requires_grad_()
+    features.relative(teacher, tensor(FEATURES_M[0])).backward()
+    size = (FEATURES_F[0] ** 2).sum(axis=(1, 2, 3, 4), keepdims=True)
+    wanted = 2 * (FEATURES_F[0] - FEATURES_M[0]) / size / len(size)
+    assert np.allclose(teacher.grad.numpy(), wanted, rtol=1e-4)
 
 
 @pytest.mark.parametrize("formula", ["corrected", "official"])
@@ -120,7 +138,7 @@ def test_extreme_value_distillation_weighs_each_map_by_the_extremes_over_the_dep
             if formula == "official":
                 wanted += 1e8 * ((f - m) ** 2).mean()
             else:
-                wanted += np.mean([((f[b] - m[b]) ** 2).sum() / (f[b] ** 2).sum() for b in range(2)])
+                wanted += numpy_relative(f, m)
     term = features.extreme_value if formula == "corrected" else features.official_extreme_value
     assert term(list(map(tensor, MAPS_F)), list(map(tensor, MAPS_M))).item() == pytest.approx(wanted, rel=1e-4)
 
@@ -145,7 +163,7 @@ def test_gram_matching_compares_the_stages_in_a_cycle() -> None:
     wanted = 0.0
     for i, j in ((0, 2), (1, 0), (2, 1)):
         f, m = numpy_gram(FEATURES_F[i], FEATURES_F[j]), numpy_gram(FEATURES_M[i], FEATURES_M[j])
-        wanted += np.mean([((m[b] - f[b]) ** 2).sum() / (f[b] ** 2).sum() for b in range(2)])
+        wanted += numpy_relative(f, m)
     value = style.gram(list(map(tensor, FEATURES_F)), list(map(tensor, FEATURES_M))).item()
     assert value == pytest.approx(wanted, rel=1e-5)
 
@@ -161,10 +179,11 @@ def test_official_gram_matching_is_divided_until_nothing_is_left() -> None:
     assert value < 1e-8
 
 
-def test_gram_matching_does_not_grow_with_the_features() -> None:
+@pytest.mark.parametrize("term", [style.gram, features.multiscale])
+def test_comparing_features_does_not_grow_with_the_features(term: Callable) -> None:
     f, m = list(map(tensor, FEATURES_F)), list(map(tensor, FEATURES_M))
-    grown = style.gram([10 * stage for stage in f], [10 * stage for stage in m])
-    assert torch.isclose(grown, style.gram(f, m))
+    grown = term([10 * stage for stage in f], [10 * stage for stage in m])
+    assert torch.isclose(grown, term(f, m))
 
 
 def test_gram_does_not_depend_on_how_large_the_crop_is() -> None:

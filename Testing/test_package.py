@@ -91,7 +91,7 @@ def test_a_package_is_read_and_verified_without_torch(folder: Path) -> None:
         f"print(load({str(folder)!r}).name, 'torch' in sys.modules)"
     )
     library = str(Path(packages.__file__).resolve().parents[2])
-    done = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, encoding="utf-8")
     assert done.stdout.split() == ["tiny", "False"], done.stderr
 
 

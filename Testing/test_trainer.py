@@ -177,7 +177,7 @@ def test_two_processes_take_the_step_of_one_with_the_doubled_batch(settings: dic
     single.fit()
     path = write_config({**settings, "optim": one_step}, tmp_path / "two.yaml")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(TRAIN)]
-    done = subprocess.run([*command, "--config", str(path)], env=environment(), capture_output=True, text=True)
+    done = subprocess.run([*command, "--config", str(path)], env=environment(), capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr[-2000:]
     state = checkpoint.load(Path(settings["runs"]) / "tiny" / "checkpoint.pt")
     assert len(state["random"]) == 2
@@ -187,7 +187,9 @@ def test_two_processes_take_the_step_of_one_with_the_doubled_batch(settings: dic
 def test_sigterm_writes_a_checkpoint_and_the_same_command_continues(settings: dict, tmp_path: Path) -> None:
     path = write_config({**settings, "optim": {**settings["optim"], "steps": 10000}}, tmp_path / "long.yaml")
     command = [sys.executable, str(TRAIN), "--config", str(path)]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    )
     terms = Path(settings["runs"]) / "tiny" / "terms.jsonl"
     while not terms.exists():  # written in the first step
         assert process.poll() is None, process.stdout.read()
@@ -199,7 +201,11 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_continues(settings: di
     state = checkpoint.load(Path(settings["runs"]) / "tiny" / "checkpoint.pt")
     assert 1 <= state["step"] < 10000
     done = subprocess.run(
-        [*command, f"optim.steps={state['step'] + 1}"], env=environment(), capture_output=True, text=True, check=True
+        [*command, f"optim.steps={state['step'] + 1}"],
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     assert f"from step {state['step']}" in done.stdout
 

@@ -51,7 +51,7 @@ def claim(data: DataConfig) -> None:
     wanted = {"format": FORMAT, "layout": data.layout, "spacing_mm": data.spacing}
     path = data.cache / "cache.json"
     if path.exists():
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     else:
         found = {"format": 1} if (data.cache / "studies").exists() else wanted
     if found != wanted:
@@ -75,7 +75,7 @@ def write_text(text: str, path: Path) -> None:
     """Write atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

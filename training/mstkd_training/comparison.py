@@ -34,7 +34,7 @@ def compare_runs(config: Config, other: str) -> str:
         for kind, table in values.items()
     }
     record = {"first": other, "second": config.name, **plain}
-    (config.folder / "comparison.json").write_text(json.dumps(record, indent=2) + "\n")
-    (config.folder / "comparison.md").write_text(text)
+    (config.folder / "comparison.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (config.folder / "comparison.md").write_text(text, encoding="utf-8")
     illustrate(config, loaded, records[config.name]["rows"], config.folder / "comparison.png")
     return text

@@ -130,6 +130,8 @@ class FormulasConfig(Section):
 
     segmentation: Formula = "corrected"  # official: four sigmoids, Dice that gives absent classes no gradient
     background: Formula = "corrected"  # official: the student's background terms are computed from the teacher
+    content: Formula = "corrected"  # official: absolute squares, which grow without bound with the features
+    multiscale: Formula = "corrected"  # official: the same
     extreme_value: Formula = "corrected"  # official: a fixed factor of 1e8, right for 120 tokens alone
     gram: Formula = "corrected"  # official: divided until nothing is left of it
     logit_axis: Formula = "corrected"  # official: logits standardised along depth instead of the classes
@@ -242,7 +244,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     base = values.pop("base", None)
     return _merged(_read(path.parent / base), values) if base else values
 

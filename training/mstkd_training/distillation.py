@@ -125,9 +125,11 @@ class Distillation(nn.Module):
         formulas: FormulasConfig = self.formulas
         terms = {}
         if "content" in weights:
-            terms["content"] = features.content(theirs.content, ours.content)
+            compare = features.content if formulas.content == "corrected" else features.official_content
+            terms["content"] = compare(theirs.content, ours.content)
         if "multiscale" in weights:
-            terms["multiscale"] = features.multiscale(theirs.multiscale, ours.multiscale)
+            compare = features.multiscale if formulas.multiscale == "corrected" else features.official_multiscale
+            terms["multiscale"] = compare(theirs.multiscale, ours.multiscale)
         if "extreme_value" in weights:
             corrected = formulas.extreme_value == "corrected"
             compare = features.extreme_value if corrected else features.official_extreme_value

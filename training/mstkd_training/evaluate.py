@@ -38,7 +38,7 @@ def studies_to_test(config: Config) -> list[Case]:
     """
     patients = test_patients(config)
     fingerprint = config.data.cache / "fingerprint.json"
-    left_out = json.loads(fingerprint.read_text())["left_out"] if fingerprint.exists() else {}
+    left_out = json.loads(fingerprint.read_text(encoding="utf-8"))["left_out"] if fingerprint.exists() else {}
     chosen = [case for case in find_cases(config.data) if case.patient in patients and case.name not in left_out]
     if not chosen:
         raise ValueError(
@@ -83,13 +83,13 @@ def write(config: Config, rows: list[Row], sha256: str, command: str) -> str:
     folder = config.folder
     studies = list(dict.fromkeys(row["study"] for row in rows))
     record = {"sha256": sha256, "measured_on": studies, "command": command, "table": table(rows), "rows": rows}
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n")
-    with open(folder / "evaluation.csv", "w", newline="") as stream:
+    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    with open(folder / "evaluation.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     text = document(config.name, rows, benchmark(config.data.layout))
-    (folder / "evaluation.md").write_text(text)
+    (folder / "evaluation.md").write_text(text, encoding="utf-8")
     return text
 
 
@@ -105,7 +105,7 @@ def read(folder: Path) -> dict[str, Any]:
             f"{path} does not exist: run {folder.name!r} has not been evaluated, "
             "run `python training/eval.py --config` with its configuration first"
         )
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -57,13 +57,13 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         "treatment.",
         "citation": list(CITATION),
         "quality": {"measured_on": [], "command": "not measured", "table": {}},
-        "training": json.loads((config.folder / "config.json").read_text()),
+        "training": json.loads((config.folder / "config.json").read_text(encoding="utf-8")),
     }
     written = packages.write(folder, network, card)
     path = config.folder / "evaluation.json"
     if not path.exists():
         return written
-    evaluation = json.loads(path.read_text())
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
     if evaluation["sha256"] != written.sha256:
         print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
         return written

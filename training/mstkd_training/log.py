@@ -49,7 +49,7 @@ class Log:
             "shares": shares,
             "gradients": dict(norms),
         }
-        with open(self._folder / "terms.jsonl", "a") as stream:
+        with open(self._folder / "terms.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps(row) + "\n")
         if step == 0:
             lines = [f"{'term':22}{'value':>12}{'weight':>10}{'share':>10}{'gradient':>12}"]
@@ -66,6 +66,6 @@ class Log:
             self._writer.add_scalar(f"validation/{region}", value, step)
         self._writer.add_image("slices", picture, step, dataformats="HWC")
         self._writer.flush()
-        with open(self._folder / "validation.jsonl", "a") as stream:
+        with open(self._folder / "validation.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "mean": mean, "subsets": scores}) + "\n")
         tqdm.write(f"step {step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in mean.items()))

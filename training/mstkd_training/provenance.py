@@ -19,7 +19,7 @@ def provenance(cache: Path) -> dict[str, Any]:
         "commit": _commit(),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "fingerprint": json.loads(fingerprint.read_text()) if fingerprint.exists() else None,
+        "fingerprint": json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.exists() else None,
     }
 
 

@@ -140,7 +140,7 @@ class Trainer:
             signal.signal(number, self._ask_to_stop)
         if world.first:
             config.folder.mkdir(parents=True, exist_ok=True)
-            (config.folder / "config.json").write_text(config.model_dump_json(indent=2))
+            (config.folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         training, validation = self._studies()
         with ExitStack() as stack:
             log = stack.enter_context(Log(config)) if world.first else None

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .features import relative
+
 
 def cross_gram(one: Tensor, other: Tensor) -> Tensor:
     """(B, C, z, y, x) twice -> (B, C, C): F G^T / N, N the number of voxels, so that it does not depend on the crop."""
@@ -18,15 +20,12 @@ def cross_gram(one: Tensor, other: Tensor) -> Tensor:
 def gram(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
     """Sum over the cyclic pairs of stages (i, i - 1) of |G^m - G^f|^2 / |G^f|^2, mean over the samples.
 
-    Relative to the teacher's own, which is taken as constant there: a Gram matrix goes with the square of the features,
-    its squared difference with the fourth power, and would outgrow all other terms as soon as the features grow.
+    Relative, because a Gram matrix goes with the square of the features and its squared difference with the fourth
+    power, which would outgrow all other terms as soon as the features grow.
     """
-    total = teacher[0].new_zeros((), dtype=torch.float32)
-    for i in range(len(teacher)):
-        target = cross_gram(teacher[i], teacher[i - 1])
-        difference = (cross_gram(student[i], student[i - 1]) - target).pow(2).sum(dim=(1, 2))
-        total = total + (difference / target.detach().pow(2).sum(dim=(1, 2)).clamp_min(1e-12)).mean()
-    return total
+    pairs = range(len(teacher))
+    grams = ((cross_gram(teacher[i], teacher[i - 1]), cross_gram(student[i], student[i - 1])) for i in pairs)
+    return torch.stack([relative(f, m) for f, m in grams]).sum()
 
 
 def official_gram(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
