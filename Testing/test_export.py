@@ -55,7 +55,7 @@ def test_the_exported_package_gives_the_same_probabilities(config: Config, tmp_p
     mine, theirs = trained_student(config), load(tmp_path / "package").network()
     image, present = torch.randn(1, 4, 32, 32, 32), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
     with torch.inference_mode():
-        one, other = (network(image, present).softmax(dim=1) for network in (mine, theirs))
+        one, other = (network.probabilities(network(image, present)) for network in (mine, theirs))
     assert (one - other).abs().max() < LARGEST_DIFFERENCE
     assert one.std() > 0.01  # something to differ in
 
@@ -69,9 +69,13 @@ def test_the_card_says_what_was_seen_what_was_kept_out_and_that_nothing_was_meas
     assert card["quality"]["command"] == "not measured"
 
 
-def test_a_run_without_checkpoint_and_one_with_sigmoids_are_refused(config: Config, tmp_path: Path) -> None:
+def test_a_run_of_the_released_formulas_keeps_its_independent_classes(config: Config, tmp_path: Path) -> None:
+    config = config.model_copy(update={"formulas": config.formulas.model_copy(update={"segmentation": "official"})})
+    checkpoint(config)
+    export(config, tmp_path / "package")
+    assert load(tmp_path / "package").network().config.independent
+
+
+def test_a_run_without_checkpoint_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"run `python training/train\.py`"):
         export(config, tmp_path / "package")
-    formulas = config.formulas.model_copy(update={"segmentation": "official"})
-    with pytest.raises(ValueError, match="exclusive classes"):
-        export(config.model_copy(update={"formulas": formulas}), tmp_path / "package")

@@ -161,6 +161,21 @@ def test_attention_agrees_with_its_formula() -> None:
         np.testing.assert_allclose(attention(tokens, [])[0], expected, atol=1e-5)
 
 
+def test_exclusive_classes_share_one_and_independent_ones_make_a_region_as_probable_as_its_likeliest_class() -> None:
+    logits = torch.tensor([-1.0, 2.0, -3.0, 5.0]).view(1, 4, 1, 1, 1)
+    exclusive, independent = (
+        build(NetworkConfig(width=8, blocks=(1, 1, 1, 1), independent=independent)).probabilities(logits).flatten()
+        for independent in (False, True)
+    )
+    e = np.exp([-1.0, 2.0, -3.0, 5.0])
+    np.testing.assert_allclose(exclusive, e / e.sum(), rtol=1e-5)
+    ncr, ed, et = 1 / (1 + np.exp([1.0, -2.0, 3.0]))
+    assert independent.sum().item() == pytest.approx(1)
+    assert independent[:3].sum().item() == pytest.approx(ed)  # WT
+    assert (independent[0] + independent[2]).item() == pytest.approx(ncr)  # TC
+    assert independent[2].item() == pytest.approx(et, rel=1e-5)
+
+
 def test_a_residual_block_agrees_with_its_formula() -> None:
     torch.manual_seed(2)
     block = ResidualBlock(16).eval()

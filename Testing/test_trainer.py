@@ -21,7 +21,7 @@ from mstkd_training import cache, checkpoint, splits
 from mstkd_training.config import Config, load
 from mstkd_training.distributed import Schedule, World
 from mstkd_training.trainer import Trainer
-from mstkd_training.validation import region_masks, schedule, validate
+from mstkd_training.validation import schedule, validate
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
 from MSTKDSegmenterLib.engine.sequences import SUBSETS
 
@@ -289,9 +289,3 @@ def test_validation_is_in_evaluation_mode() -> None:
     study = sample(5, "x", side=16)
     device = torch.device("cpu")
     assert validate(network, [study], device, 2) == validate(network.train(), [study], device, 2)
-
-
-def test_independent_sigmoids_make_a_region_wherever_one_of_its_classes_is() -> None:
-    logits = torch.tensor([-1.0, 2.0, -3.0, 5.0]).view(1, 4, 1, 1, 1)
-    assert region_masks(logits, exclusive=False).flatten().tolist() == [True, False, False]
-    assert region_masks(logits, exclusive=True).flatten().tolist() == [False, False, False]

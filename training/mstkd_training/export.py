@@ -35,13 +35,7 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet; train first.
-        ValueError: its outputs are not what the engine reads.
     """
-    if config.formulas.segmentation == "official":
-        raise ValueError(
-            f"run {config.name!r} was trained with four independent sigmoids (formulas.segmentation: official), the "
-            "engine reads exclusive classes: such a run is for comparing the training, train a corrected one to export"
-        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     network = trained_student(config)
     card = {

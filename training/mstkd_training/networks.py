@@ -18,7 +18,7 @@ def network_config(config: Config, size: str | None = None) -> NetworkConfig:
     name = size or config.size
     if name not in SIZES:
         raise ValueError(f"network size {name!r}: expected one of {', '.join(SIZES)}")
-    values = SIZES[name].to_dict()
+    values = {**SIZES[name].to_dict(), "independent": config.formulas.segmentation == "official"}
     for key, value in ({} if size else config.network).items():
         if key not in values:
             raise ValueError(f"network.{key}: expected one of {', '.join(values)}")

@@ -313,13 +313,12 @@ class Trainer:
         """Score the average on the first process; the best so far is kept."""
         better = False
         if log:
-            exclusive = self.config.formulas.segmentation == "corrected"
             network, device = self.average.module, self.world.device
-            scores = validate(network, studies, device, self.config.validation.subsets, exclusive)
+            scores = validate(network, studies, device, self.config.validation.subsets)
             mean = float(np.mean([[row[region] for region in REGIONS] for row in scores.values()]))
             better = mean > self.best
             self.best = max(mean, self.best)
-            log.validation(self.step, scores, picture(network, studies[0], device, exclusive))
+            log.validation(self.step, scores, picture(network, studies[0], device))
         if self.world.anyone(better):
             self.save("best.pt")
 

@@ -17,7 +17,6 @@ from .cache import Sample
 from .losses.segmentation import one_hot, regions
 
 BACKGROUND = CLASSES.index("background")
-_MEMBERS = [[CLASSES.index(name) for name in members] for members in REGIONS.values()]
 SHOWN = (("FLAIR", "T1", "T1ce", "T2"), ("FLAIR", "T2"), ("T1",))
 """The subsets that pictures are drawn of."""
 
@@ -27,17 +26,9 @@ def schedule(study: int, count: int) -> list[tuple[str, ...]]:
     return [SUBSETS[(study * count + k) % len(SUBSETS)] for k in range(count)]
 
 
-def region_masks(logits: Tensor, exclusive: bool) -> Tensor:
-    """(B, 4, z, y, x) logits -> (B, 3, z, y, x) bool WT, TC, ET.
-
-    Args:
-        exclusive: classes from a softmax, a region's probability is their sum. Otherwise independent sigmoids as in the
-            released code, a region is where any of its classes is.
-    """
-    if exclusive:
-        return regions(logits.float().softmax(dim=1)) > 0.5
-    found = logits > 0
-    return torch.stack([found[:, members].any(dim=1) for members in _MEMBERS], dim=1)
+def region_masks(network: MSTKDNet, logits: Tensor) -> Tensor:
+    """(B, 4, z, y, x) logits -> (B, 3, z, y, x) bool WT, TC, ET."""
+    return regions(network.probabilities(logits.float())) > 0.5
 
 
 @torch.no_grad()
@@ -52,13 +43,12 @@ def predict(network: MSTKDNet, study: Sample, subset: tuple[str, ...], device: t
 
 @torch.no_grad()
 def validate(
-    network: MSTKDNet, studies: Sequence[Sample], device: torch.device, count: int = 15, exclusive: bool = True
+    network: MSTKDNet, studies: Sequence[Sample], device: torch.device, count: int = 15
 ) -> dict[str, dict[str, float]]:
     """Mean Dice per subset and region. For watching and for choosing a checkpoint; `eval.py` measures what users get.
 
     Args:
         count: subsets per study, see `schedule`.
-        exclusive: see `region_masks`.
     """
     network.eval()
     rows: dict[str, list[Tensor]] = {}
@@ -67,14 +57,14 @@ def validate(
             logits, truth = predict(network, study, subset, device)
             wanted = regions(one_hot(truth))
             # an absent region that is not found counts as 1
-            dice = compute_dice(region_masks(logits, exclusive).float(), wanted, ignore_empty=False)[0]
+            dice = compute_dice(region_masks(network, logits).float(), wanted, ignore_empty=False)[0]
             rows.setdefault(subset_name(subset), []).append(dice)
     order = [name for name in map(subset_name, SUBSETS) if name in rows]
     return {name: dict(zip(REGIONS, torch.stack(rows[name]).mean(dim=0).tolist(), strict=True)) for name in order}
 
 
 @torch.no_grad()
-def picture(network: MSTKDNet, study: Sample, device: torch.device, exclusive: bool = True) -> np.ndarray:
+def picture(network: MSTKDNet, study: Sample, device: torch.device) -> np.ndarray:
     """uint8 (height, width, 3): the axial slice with most tumour; truth, then what each subset of SHOWN finds."""
     network.eval()
     z = int(np.argmax((study.labels != BACKGROUND).sum(axis=(1, 2))))
@@ -86,7 +76,7 @@ def picture(network: MSTKDNet, study: Sample, device: torch.device, exclusive: b
             levels = regions(one_hot(torch.from_numpy(study.labels)[None].long())).sum(dim=1)[0]
         else:
             logits, _ = predict(network, study, subset, device)
-            levels = region_masks(logits, exclusive).sum(dim=1)[0].cpu()
+            levels = region_masks(network, logits).sum(dim=1)[0].cpu()
         label = levels[z : z + 1, : grey.shape[1], : grey.shape[2]].float().numpy() / len(REGIONS)
         panels.append(blend_images(grey, label, alpha=0.5, cmap="jet", rescale_arrays=False))
     return (np.concatenate(panels, axis=2).transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8)

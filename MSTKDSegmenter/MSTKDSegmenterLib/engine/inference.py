@@ -163,7 +163,7 @@ def _probabilities(
             piece = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None].to(device.name)
             for flip in flips:
                 logits = network(piece.flip(flip) if flip else piece, given)
-                result = logits.softmax(dim=1)
+                result = network.probabilities(logits)
                 result = (result.flip(flip) if flip else result)[0].cpu().numpy()
                 total[(slice(None), *place)] += weight * result
                 divisor[place] += weight

@@ -30,6 +30,8 @@ class NetworkConfig:
     # Tells the network which sequences are there; without it "absent" looks like "average brain" (method defect 20).
     availability: bool = False
     dropout: float = 0.2
+    # Four classes that may overlap, as the released code trains them, instead of four that exclude each other.
+    independent: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -171,6 +173,19 @@ class MSTKDNet(nn.Module):
         y = self.up3(y, skip3)
         y = self.up2(y, skip2)
         return self.head(self.up1(y, skip1))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, classes, z, y, x) logits -> probabilities that add up to 1.
+
+        Independent classes are made exclusive by the regions they form, which are nested: a region is as probable as
+        its likeliest class, and a class is what a region has beyond the next smaller one.
+        """
+        if not self.config.independent:
+            return logits.softmax(dim=1)
+        ncr, ed, et, _ = logits.sigmoid().unbind(dim=1)
+        tc = torch.maximum(ncr, et)
+        wt = torch.maximum(tc, ed)
+        return torch.stack([tc - et, wt - tc, et, 1 - wt], dim=1)
 
 
 def build(config: NetworkConfig) -> MSTKDNet:
