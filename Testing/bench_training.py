@@ -1,6 +1,7 @@
 """What one training step costs by preset, and how the terms share the total: part of `make bench`.
 
-Both presets on the same networks (the size that ships) and the same crop, random images, each in its own process.
+All presets on the same networks (the size that ships, unless told otherwise) and the same crop, random images, each in
+its own process.
 """
 
 from __future__ import annotations
@@ -21,20 +22,22 @@ from MSTKDSegmenterLib.engine.regions import CLASSES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 PRESETS = ("official", "corrected")
-CROP = (64, 80, 64)
+SIZE = "compact"
+CROP = (64, 80, 64)  # z, y, x
 THREADS = 2
 
 
-def configuration(preset: str, bf16: bool) -> Config:
-    overrides = ["size=compact", f"optim.bf16={bf16}".lower(), f"optim.threads={THREADS}"]
+def configuration(preset: str, options: argparse.Namespace) -> Config:
+    overrides = [f"size={options.size}", f"optim.bf16={options.bf16}".lower(), f"optim.threads={THREADS}"]
     return load(CONFIGS / f"{preset}.yaml", overrides)
 
 
-def step(preset: str, rounds: int, bf16: bool) -> dict[str, object]:
+def step(preset: str, options: argparse.Namespace) -> dict[str, object]:
     """Median seconds of a step after one that does not count, and the shares at that first step. Runs in a child."""
-    trainer = Trainer(configuration(preset, bf16))
-    labels = torch.randint(0, len(CLASSES), (1, *CROP))
-    batch = {"image": torch.randn(1, 4, *CROP), "present": torch.tensor([[1.0, 0.0, 0.0, 1.0]]), "labels": labels}
+    trainer = Trainer(configuration(preset, options))
+    labels = torch.randint(0, len(CLASSES), (1, *options.crop))
+    image, present = torch.randn(1, 4, *options.crop), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+    batch = {"image": image, "present": present, "labels": labels}
     shares: dict[str, float] = {}
 
     def inspect(result: StepResult, _: dict[str, float]) -> None:
@@ -45,7 +48,7 @@ def step(preset: str, rounds: int, bf16: bool) -> dict[str, object]:
 
     trainer.train_step([batch], inspect)
     seconds = []
-    for _ in range(rounds):
+    for _ in range(options.rounds):
         before = time.perf_counter()
         trainer.train_step([batch])
         if trainer.world.device.type == "cuda":
@@ -57,35 +60,38 @@ def step(preset: str, rounds: int, bf16: bool) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure a training step of two presets.")
+    parser = argparse.ArgumentParser(description="Measure a training step of some presets.")
+    parser.add_argument("presets", nargs="*", default=PRESETS, help=f"default: {' '.join(PRESETS)}")
+    parser.add_argument("--size", default=SIZE, help="of all networks; default: %(default)s")
+    parser.add_argument("--crop", type=int, nargs=3, default=CROP, metavar=("Z", "Y", "X"), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--step", choices=PRESETS, help=argparse.SUPPRESS)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bf16", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.step:
-        print(json.dumps(step(options.step, options.rounds, options.bf16)))
+    if options.child:
+        print(json.dumps(step(options.presets[0], options)))
         return
     rows, shares = [], {}
+    given = ["--child", "--size", options.size, "--crop", *map(str, options.crop), "--rounds", str(options.rounds)]
     for bf16 in (False, True):
-        for preset in PRESETS:
-            command = [sys.executable, __file__, "--step", preset, "--rounds", str(options.rounds)]
-            cost, printed = bench.measured(command + ["--bf16"] * bf16)
+        for preset in options.presets:
+            cost, printed = bench.measured([sys.executable, __file__, preset, *given, *["--bf16"] * bf16])
             result = json.loads(printed.splitlines()[-1])
             shares[preset] = result["shares"]
             peak = result["device_peak"] or cost.peak
             rows.append((preset, "bf16" if bf16 else "fp32", result["seconds"], peak, result["device"]))
-    size = " x ".join(map(str, reversed(CROP)))
-    print(f"One training step (joint teacher and student of the compact size, crop {size}, batch 1, {rows[0][4]}):\n")
-    print("| preset | precision | time (s) | steps per s | peak memory (MB) | time : official fp32 |")
+    crop = " x ".join(map(str, reversed(options.crop)))
+    print(f"One training step (all networks of the {options.size} size, crop {crop}, batch 1, {rows[0][4]}):\n")
+    print(f"| preset | precision | time (s) | steps per s | peak memory (MB) | time : {rows[0][0]} {rows[0][1]} |")
     print("|---|---|---:|---:|---:|---:|")
     for preset, precision, seconds, peak, _ in rows:
         ratio = seconds / rows[0][2]
         print(f"| `{preset}` | {precision} | {seconds:.2f} | {1 / seconds:.2f} | {peak / 1e6:.0f} | {ratio:.2f} |")
     print("\nShare of each term in the total at the first step, every term at its full weight:\n")
-    print("| term | " + " | ".join(f"`{preset}`" for preset in PRESETS) + " |")
-    print("|---|" + "---:|" * len(PRESETS))
-    for name in shares["corrected"]:
-        print(f"| {name} | " + " | ".join(f"{shares[preset][name]:.2%}" for preset in PRESETS) + " |")
+    print("| term | " + " | ".join(f"`{preset}`" for preset in options.presets) + " |")
+    print("|---|" + "---:|" * len(options.presets))
+    for name in max(shares.values(), key=len):
+        print(f"| {name} | " + " | ".join(f"{shares[p].get(name, 0):.2%}" for p in options.presets) + " |")
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ class TermsConfig(Section):
     segmentation: Term = Term(weight=0.6)
     consistency: Term = Term(weight=10.0, ramp_up=2000)
     content: Term = Term(weight=0.2)
-    multiscale: Term = Term(weight=0.2)  # MST
+    multiscale: Term = Term(weight=0.05)  # MST
     extreme_value: Term = Term(weight=0.05)  # EVD
     gram: Term = Term(weight=0.02)  # GSME, the matching half
     adversarial: Term = Term(weight=2e-4)  # GSME, the discriminator's half
