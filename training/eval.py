@@ -9,6 +9,7 @@ import sys
 from mstkd_training.command import parser
 from mstkd_training.comparison import compare_runs
 from mstkd_training.config import load
+from mstkd_training.curves import draw
 from mstkd_training.evaluate import evaluate, write
 from mstkd_training.export import export
 from mstkd_training.illustrate import illustrate
@@ -27,5 +28,6 @@ if __name__ == "__main__":
     package = export(config, config.folder / "package")
     rows = evaluate(config, package)
     print(write(config, rows, package.sha256, shlex.join(["python", *sys.argv])))
+    draw(config.folder / "tensorboard", f"Training of {config.name}", config.folder / "curves.png")
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")

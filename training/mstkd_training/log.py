@@ -17,9 +17,10 @@ from .config import Config
 class Log:
     """Written by the first process. Use as a context manager."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, step: int) -> None:
         self._folder = config.folder
-        self._writer = SummaryWriter(str(config.folder / "tensorboard"))
+        # what an interrupted run has logged beyond the step it continues from is not shown twice
+        self._writer = SummaryWriter(str(config.folder / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Log:
         return self

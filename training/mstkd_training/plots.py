@@ -35,7 +35,7 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -
     values = np.array([[row[region] for region in REGIONS] for row in table.values()])
     values = np.vstack([values, values.mean(axis=0)])
     present = np.array([[sequence in name.split("+") for sequence in SEQUENCES] for name in table])
-    figure = _figure(5.2, 0.34 * len(values) + 0.9)
+    figure = new_figure(5.2, 0.34 * len(values) + 0.9)
     dots, axes = figure.subplots(1, 2, sharey=True, width_ratios=(2, 3))
     rows, columns = np.indices(present.shape)
     dots.scatter(columns, rows, s=42, c=np.where(present.ravel(), INK, FAINT))
@@ -61,7 +61,7 @@ def slices(rows: Sequence[Panels], title: str, path: Path) -> None:
     """Rows: subsets. Columns: the bare image, the truth and the runs; below a run its Dice in the whole volume."""
     names = list(rows[0].columns)
     height, width = rows[0].image.shape
-    figure = _figure(2 * len(names) + 2.6, (2 * height / width + 0.15) * len(rows) + 0.8)
+    figure = new_figure(2 * len(names) + 2.6, (2 * height / width + 0.15) * len(rows) + 0.8)
     grid = figure.subplots(len(rows), len(names) + 1, squeeze=False)
     for line, panels in zip(grid, rows, strict=True):
         line[0].imshow(panels.image, cmap="gray", vmin=0, vmax=1)
@@ -92,7 +92,7 @@ def _painted(image: np.ndarray, regions: Mapping[str, np.ndarray]) -> np.ndarray
     return result
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

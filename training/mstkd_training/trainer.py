@@ -143,7 +143,7 @@ class Trainer:
             (config.folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
         training, validation = self._studies()
         with ExitStack() as stack:
-            log = stack.enter_context(Log(config)) if world.first else None
+            log = stack.enter_context(Log(config, self.step)) if world.first else None
             if world.first:
                 self._introduce(len(training), len(validation))
             progress = tqdm(
