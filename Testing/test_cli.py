@@ -335,6 +335,18 @@ def test_an_output_that_is_a_file_is_refused(study: dict, tmp_path: Path, capsys
     assert "is a file" in error
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems of other systems take no name that is not UTF-8")
+def test_an_output_whose_name_is_not_utf8_is_refused_before_anything_is_computed(
+    study: dict, tiny_package: Path, tmp_path: Path
+) -> None:
+    out = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    code, error = run("segment", "--flair", study["flair"], "-o", out, package=tiny_package)
+    assert code == 2
+    assert len(error.splitlines()) == 1
+    assert rf"{tmp_path}/caf\xe9 has a name that is not valid UTF-8 text" in error
+    assert not Path(out).exists()
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_an_output_that_cannot_be_written_is_refused(
     study: dict, tmp_path: Path, capsys: pytest.CaptureFixture

@@ -155,6 +155,9 @@ def _shipped() -> Path:
 
 def _check_output(output: Path, force: bool) -> None:
     """Refuse before anything is computed, not after."""
+    from .engine.reading import check_path
+
+    check_path(output)
     if output.exists() and not output.is_dir():
         raise UnusableInput(f"{output} is a file: expected a folder for the results; choose another with -o")
     there = [name for name in RESULTS if (output / name).exists()]

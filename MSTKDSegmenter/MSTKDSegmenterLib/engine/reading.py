@@ -91,7 +91,7 @@ def read(path: PathLike) -> Reading:
 
 
 def check_path(path: PathLike) -> None:
-    """Whether a file or folder can be handed to SimpleITK, which ends the whole process where a name is not UTF-8.
+    """Refuse a file or folder that SimpleITK must not see: it ends the whole process where a name is not UTF-8.
 
     Raises:
         UnusableInput: a name in ``path`` is not UTF-8.
