@@ -49,7 +49,7 @@ def registered(harmonised: Harmonised) -> list[str]:
 def lesion_centre(harmonised: Harmonised) -> np.ndarray:
     """Physical point (mm) of the lesion, from a thresholded T1ce brought back to the reference's grid."""
     bright = (harmonised.channels[2:3] > 1.5).astype(np.float32)
-    native = to_reference(bright, harmonised)[0]
+    (native,) = to_reference(bright, harmonised)
     return harmonised.reference_grid.physical(np.argwhere(native > 0.5)[:, ::-1]).mean(axis=0)
 
 
@@ -77,14 +77,14 @@ class TestStudyOnOneGrid:
     def test_the_result_comes_back_on_the_voxels_of_the_input(self, images):
         result = run(images, spacing=3.0)
         assert result.reference_grid == GRID
-        back = to_reference(result.channels, result)
+        back = np.stack(list(to_reference(result.channels, result)))
         assert back.shape == (4, *GRID.shape)
         array = sitk.GetArrayFromImage(images["T2"])
         np.testing.assert_allclose(back[3], normalise(array, array != 0), atol=1e-4)
 
     def test_outside_the_working_grid_lies_zero(self, images):
         result = run(images)
-        back = to_reference(np.ones((1, *result.grid.shape), dtype=np.float32), result)[0]
+        (back,) = to_reference(np.ones((1, *result.grid.shape), dtype=np.float32), result)
         assert back[0, 0, 0] == 0
         assert back[GRID.shape[0] // 2, GRID.shape[1] // 2, GRID.shape[2] // 2] == 1
 
@@ -256,7 +256,7 @@ def test_a_brats_study_keeps_its_geometry(shared_data):
     brain_ml = result.brain.sum() * 0.008
     native_ml = np.count_nonzero(sitk.GetArrayFromImage(sitk.ReadImage(str(files["T1ce"])))) / 1000
     assert brain_ml == pytest.approx(native_ml, rel=0.01)
-    assert to_reference(result.channels[:1], result).shape == (1, 155, 240, 240)
+    assert [channel.shape for channel in to_reference(result.channels[:1], result)] == [(155, 240, 240)]
 
 
 def test_a_study_of_a_patient_who_moved_between_the_sequences_is_put_together(shared_data, monkeypatch):

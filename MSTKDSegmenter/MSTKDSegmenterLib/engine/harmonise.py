@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,22 +106,19 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
     )
 
 
-def to_reference(volume: np.ndarray, harmonised: Harmonised) -> np.ndarray:
-    """Probabilities on the working grid -> the reference's native grid.
+def to_reference(volume: np.ndarray, harmonised: Harmonised) -> Iterator[np.ndarray]:
+    """Probabilities on the working grid -> the reference's native grid, one channel at a time: native grids are large.
 
     Args:
         volume: float32 (C, z, y, x) on ``harmonised.grid``.
 
-    Returns:
-        float32 (C, z, y, x) on ``harmonised.reference_grid``, interpolated linearly in physical space; 0 outside the
-        working grid.
+    Yields:
+        For each channel float32 (z, y, x) on ``harmonised.reference_grid``, interpolated linearly in physical space; 0
+        outside the working grid.
     """
-    native = harmonised.reference_grid
-    result = np.empty((len(volume), *native.shape), dtype=np.float32)
-    for number, channel in enumerate(volume):  # one at a time: native grids are large
-        image = resample(harmonised.grid.image(channel.astype(np.float32, copy=False)), native)
-        result[number] = sitk.GetArrayViewFromImage(image)
-    return result
+    for channel in volume:
+        image = harmonised.grid.image(channel.astype(np.float32, copy=False))
+        yield sitk.GetArrayFromImage(resample(image, harmonised.reference_grid))
 
 
 def _inside(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> np.ndarray:

@@ -6,7 +6,7 @@ The network tells four exclusive classes apart. Clinicians and challenges speak 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -62,8 +62,8 @@ def region_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return np.stack([sum(probabilities[CLASSES.index(c)] for c in members) for members in REGIONS.values()])
 
 
-def masks(probabilities: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
-    """(3, z, y, x) region probabilities -> bool masks, nested (ET in TC in WT) whatever the thresholds are."""
+def masks(probabilities: Iterable[np.ndarray], thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
+    """Probabilities (z, y, x) of the regions in turn -> bool masks, nested (ET in TC in WT) whatever the thresholds."""
     result: dict[str, np.ndarray] = {}
     outer: np.ndarray | None = None
     for name, probability in zip(REGIONS, probabilities):
