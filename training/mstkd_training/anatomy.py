@@ -86,6 +86,25 @@ def anatomy_from_labels(labels: sitk.Image, name: str, factor: int = 2) -> Anato
     Raises:
         ValueError: the map is not 1 mm isotropic, or holds codes that TISSUES does not name.
     """
+    tissue = _crop(tissue_map(labels, name), factor)
+    brain = brain_region(tissue)
+    blocks = [side // factor for side in tissue.shape]
+    count = np.zeros(blocks, dtype=np.uint8)
+    winner = np.zeros(blocks, dtype=np.uint8)
+    for index in range(len(NAMES)):
+        votes = _block_sum(tissue == index, factor)
+        better = votes > count
+        winner[better], count[better] = index, votes[better]
+    share = _block_sum(brain, factor).astype(np.float32) / factor**3
+    return Anatomy(name, winner, share, float(factor))
+
+
+def tissue_map(labels: sitk.Image, name: str) -> np.ndarray:
+    """Codes of a 1 mm label map (any axis order) -> uint8 indices into NAMES, (z, y, x) with axes S, P, L.
+
+    Raises:
+        ValueError: the map is not 1 mm isotropic, or holds codes that TISSUES does not name.
+    """
     if not np.allclose(labels.GetSpacing(), 1.0, atol=1e-3):
         raise ValueError(f"label map {name} has spacing {labels.GetSpacing()} mm, expected 1 mm in each direction")
     codes = sitk.GetArrayFromImage(sitk.DICOMOrient(labels, "LPS")).astype(np.int32)
@@ -98,17 +117,7 @@ def anatomy_from_labels(labels: sitk.Image, name: str, factor: int = 2) -> Anato
     if (tissue == 255).any():
         unknown = np.unique(codes[tissue == 255])
         raise ValueError(f"label map {name} holds unknown codes {unknown.tolist()}; add them to anatomy.TISSUES")
-    tissue = _crop(tissue, factor)
-    brain = brain_region(tissue)
-    blocks = [side // factor for side in tissue.shape]
-    count = np.zeros(blocks, dtype=np.uint8)
-    winner = np.zeros(blocks, dtype=np.uint8)
-    for index in range(len(NAMES)):
-        votes = _block_sum(tissue == index, factor)
-        better = votes > count
-        winner[better], count[better] = index, votes[better]
-    share = _block_sum(brain, factor).astype(np.float32) / factor**3
-    return Anatomy(name, winner, share, float(factor))
+    return tissue
 
 
 def _crop(tissue: np.ndarray, multiple: int) -> np.ndarray:

@@ -253,13 +253,13 @@ def acquire(image: np.ndarray, spacing: float, rng: np.random.Generator) -> tupl
             image.shape[axis], spacing, distance * rng.uniform(0.6, 1.0), distance, rng.uniform(0, distance)
         )
         acquired = np.tensordot(parts[0], image, axes=(1, axis))
-        restored = np.tensordot(parts[1], _rician(acquired, noise, rng), axes=(1, 0))
+        restored = np.tensordot(parts[1], rician(acquired, noise, rng), axes=(1, 0))
         image = np.moveaxis(restored, 0, axis)
         seen &= np.expand_dims(parts[2], [other for other in range(3) if other != axis])
     else:
-        image = _rician(image, noise, rng)
+        image = rician(image, noise, rng)
     if rng.random() < 0.3:
-        image = _blur(image, rng.uniform(0.3, 1.0))
+        image = blur(image, rng.uniform(0.3, 1.0))
     for axis, most in enumerate((0.3, 0.15, 0.12)):
         side = image.shape[axis]
         for end in range(2):
@@ -274,7 +274,7 @@ def acquire(image: np.ndarray, spacing: float, rng: np.random.Generator) -> tupl
     return np.where(seen, image, 0.0).astype(np.float32), seen
 
 
-def _rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+def rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
     """Magnitude of a complex signal with Gaussian noise in both parts."""
     if sigma == 0.0:
         return image
@@ -282,7 +282,7 @@ def _rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nda
     return np.hypot(real, sigma * rng.standard_normal(image.shape, dtype=np.float32))
 
 
-def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian blur, sigma in voxels up to 1."""
     kernel = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
     kernel = (kernel / kernel.sum()).float()

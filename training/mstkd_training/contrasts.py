@@ -1,0 +1,107 @@
+"""How bright each tissue is in FLAIR, T1, T1ce and T2: values of real studies, jittered within their order.
+
+Units are standard deviations of the brain, the network's own: the priors are means and spreads (between and within
+studies) of the normalised intensities of nine training studies; pure tissues, which thick voxels mix, lie a little
+further out than what was measured there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES
+
+from .heads import TISSUES as HEALTHY
+
+TUMOUR = ("NCR", "ED", "ET", "cavity")
+TISSUES = (*HEALTHY, "outside", "cap", "vessel", *TUMOUR)
+"""What a voxel may be a mixture of. cap: bright rim of the ventricles; vessel: also choroid plexus, dura, sinus."""
+
+# Tissue -> mean in FLAIR, T1, T1ce, T2; texture (standard deviation within a study) in the same order.
+_PRIOR: dict[str, tuple[tuple[float, float, float, float], tuple[float, float, float, float]]] = {
+    "white_matter": ((-0.15, 1.0, 0.75, -0.75), (0.22, 0.22, 0.25, 0.15)),
+    "white_matter_lesion": ((1.8, 0.0, 0.0, 0.7), (0.4, 0.3, 0.3, 0.4)),
+    "cortex": ((0.5, -0.15, -0.2, 0.15), (0.3, 0.25, 0.3, 0.25)),
+    "deep_grey": ((0.1, 0.35, 0.2, -0.35), (0.3, 0.3, 0.3, 0.25)),
+    "stem": ((-0.2, 0.65, 0.45, -0.45), (0.3, 0.3, 0.3, 0.25)),
+    "cerebellum": ((0.1, -0.1, -0.05, 0.0), (0.3, 0.3, 0.3, 0.25)),
+    "ventricle": ((-2.0, -2.3, -1.7, 3.6), (0.25, 0.2, 0.25, 0.4)),
+    "csf": ((-1.9, -2.2, -1.4, 3.0), (0.5, 0.4, 0.5, 0.9)),
+    "outside": ((-1.2, -1.3, 0.4, -0.8), (0.7, 0.7, 1.2, 0.7)),
+    "cap": ((2.2, 0.1, 0.1, 0.7), (0.3, 0.2, 0.2, 0.3)),
+    "vessel": ((-0.6, -0.5, 4.5, -0.9), (0.4, 0.5, 0.8, 0.4)),
+    "NCR": ((2.0, -0.7, -0.25, 1.8), (0.9, 0.4, 0.6, 0.8)),
+    "ED": ((2.6, 0.0, -0.2, 0.85), (0.6, 0.35, 0.4, 0.45)),
+    "ET": ((2.5, -0.3, 2.7, 1.0), (0.7, 0.4, 0.9, 0.5)),
+    "cavity": ((-1.3, -2.0, -1.6, 3.2), (0.5, 0.3, 0.4, 0.5)),
+}
+_SPREAD = {
+    "NCR": 0.7,
+    "ED": 0.35,
+    "ET": 0.55,
+    "cavity": 0.5,
+    "ventricle": 0.4,
+    "csf": 0.4,
+    "vessel": 0.8,
+    "outside": 0.7,
+}
+_USUAL_SPREAD = 0.14  # of the other tissues, between studies
+MARGIN = 0.2
+ORDER: dict[str, tuple[tuple[str, str], ...]] = {
+    "FLAIR": (("ED", "cortex"), ("ED", "white_matter"), ("cortex", "csf"), ("white_matter", "ventricle")),
+    "T1": (("white_matter", "cortex"), ("cortex", "csf"), ("white_matter", "ED"), ("white_matter", "NCR")),
+    "T1ce": (
+        ("white_matter", "cortex"),
+        ("ET", "white_matter"),
+        ("ET", "ED"),
+        ("ET", "NCR"),
+        ("vessel", "white_matter"),
+    ),
+    "T2": (("ventricle", "ED"), ("ED", "white_matter"), ("NCR", "white_matter"), ("cortex", "white_matter")),
+}
+"""Pairs (brighter, darker) that hold in every study whose contrast is not random, by at least MARGIN."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """mean, texture: float32 (4, len(TISSUES)), sequences in channel order, in standard deviations of the brain."""
+
+    mean: np.ndarray
+    texture: np.ndarray
+    random: bool
+
+
+def draw_contrast(rng: np.random.Generator, random: float) -> Contrast:
+    """Brightness of all tissues in the four sequences.
+
+    Args:
+        random: probability that the healthy tissues get any brightness; tumour then keeps its usual difference to
+            white matter, or nobody could tell what is labelled.
+    """
+    mean, texture = (np.array([_PRIOR[name][k] for name in TISSUES]).T for k in range(2))
+    spread = np.array([_SPREAD.get(name, _USUAL_SPREAD) for name in TISSUES])
+    texture = texture * np.exp(rng.normal(0, 0.25, texture.shape))
+    if rng.random() < random:
+        tumour = np.isin(TISSUES, TUMOUR)
+        drawn = rng.uniform(-2.0, 2.0, mean.shape)
+        white = TISSUES.index("white_matter")
+        drawn[:, tumour] = drawn[:, white, None] + (mean[:, tumour] - mean[:, white, None]) * rng.uniform(0.6, 1.4)
+        return Contrast(drawn.astype(np.float32), texture.astype(np.float32), random=True)
+    t1, t1ce = SEQUENCES.index("T1"), SEQUENCES.index("T1ce")
+    while True:
+        jitter = rng.normal(0, 1, mean.shape)
+        jitter[t1ce] = 0.7 * jitter[t1] + 0.7 * jitter[t1ce]  # the same sequence, but for the contrast agent
+        strength = np.exp(rng.normal(0, 0.12, (len(SEQUENCES), 1)))
+        drawn = mean * strength + jitter * spread
+        if ordered(drawn):
+            return Contrast(drawn.astype(np.float32), texture.astype(np.float32), random=False)
+
+
+def ordered(mean: np.ndarray) -> bool:
+    """Whether ORDER holds for means (4, len(TISSUES))."""
+    return all(
+        mean[number, TISSUES.index(brighter)] >= mean[number, TISSUES.index(darker)] + MARGIN
+        for number, sequence in enumerate(SEQUENCES)
+        for brighter, darker in ORDER[sequence]
+    )
