@@ -20,33 +20,34 @@ TISSUES = (*HEALTHY, "outside", "cap", "vessel", *TUMOUR)
 
 # Tissue -> mean in FLAIR, T1, T1ce, T2; texture (standard deviation within a study) in the same order.
 _PRIOR: dict[str, tuple[tuple[float, float, float, float], tuple[float, float, float, float]]] = {
-    "white_matter": ((-0.15, 1.0, 0.75, -0.75), (0.22, 0.22, 0.25, 0.15)),
-    "white_matter_lesion": ((1.8, 0.0, 0.0, 0.7), (0.4, 0.3, 0.3, 0.4)),
-    "cortex": ((0.5, -0.15, -0.2, 0.15), (0.3, 0.25, 0.3, 0.25)),
+    "white_matter": ((-0.2, 0.75, 0.6, -0.6), (0.22, 0.18, 0.25, 0.15)),
+    "white_matter_lesion": ((1.8, 0.0, 0.0, 0.9), (0.4, 0.3, 0.3, 0.4)),
+    "cortex": ((0.5, -0.05, -0.2, 0.15), (0.3, 0.2, 0.3, 0.25)),
     "deep_grey": ((0.1, 0.35, 0.2, -0.35), (0.3, 0.3, 0.3, 0.25)),
     "stem": ((-0.2, 0.65, 0.45, -0.45), (0.3, 0.3, 0.3, 0.25)),
     "cerebellum": ((0.1, -0.1, -0.05, 0.0), (0.3, 0.3, 0.3, 0.25)),
-    "ventricle": ((-2.0, -2.3, -1.7, 3.6), (0.25, 0.2, 0.25, 0.4)),
-    "csf": ((-1.9, -2.2, -1.4, 3.0), (0.5, 0.4, 0.5, 0.9)),
+    "ventricle": ((-1.6, -1.8, -1.3, 3.8), (0.3, 0.2, 0.25, 0.5)),
+    "csf": ((-1.2, -1.2, -0.8, 3.0), (0.5, 0.35, 0.5, 0.9)),
     "outside": ((-1.2, -1.3, 0.4, -0.8), (0.7, 0.7, 1.2, 0.7)),
-    "cap": ((2.2, 0.1, 0.1, 0.7), (0.3, 0.2, 0.2, 0.3)),
-    "vessel": ((-0.6, -0.5, 4.5, -0.9), (0.4, 0.5, 0.8, 0.4)),
-    "NCR": ((2.0, -0.7, -0.25, 1.8), (0.9, 0.4, 0.6, 0.8)),
-    "ED": ((2.6, 0.0, -0.2, 0.85), (0.6, 0.35, 0.4, 0.45)),
-    "ET": ((2.5, -0.3, 2.7, 1.0), (0.7, 0.4, 0.9, 0.5)),
-    "cavity": ((-1.3, -2.0, -1.6, 3.2), (0.5, 0.3, 0.4, 0.5)),
+    "cap": ((2.2, 0.1, 0.1, 0.9), (0.3, 0.2, 0.2, 0.3)),
+    "vessel": ((-0.5, -0.4, 5.5, -0.8), (0.4, 0.5, 1.0, 0.4)),
+    "NCR": ((1.7, -0.35, -0.25, 2.2), (1.0, 0.35, 0.4, 1.2)),
+    "ED": ((2.65, 0.12, -0.12, 1.5), (0.55, 0.35, 0.35, 0.5)),
+    "ET": ((1.85, 0.0, 2.8, 1.35), (0.7, 0.35, 0.8, 0.5)),
+    "cavity": ((-1.2, -1.8, -1.4, 3.2), (0.5, 0.3, 0.4, 0.5)),
 }
-_SPREAD = {
-    "NCR": 0.7,
-    "ED": 0.35,
-    "ET": 0.55,
-    "cavity": 0.5,
-    "ventricle": 0.4,
-    "csf": 0.4,
-    "vessel": 0.8,
-    "outside": 0.7,
+# Standard deviation between studies, in the same order; _USUAL_SPREAD for the other tissues.
+_SPREAD: dict[str, tuple[float, float, float, float]] = {
+    "ventricle": (0.6, 0.5, 0.5, 0.7),
+    "csf": (0.5, 0.4, 0.4, 0.7),
+    "outside": (0.7, 0.7, 0.7, 0.7),
+    "vessel": (0.5, 0.7, 1.0, 0.5),
+    "NCR": (1.0, 0.45, 0.6, 0.7),
+    "ED": (0.5, 0.3, 0.3, 0.35),
+    "ET": (1.0, 0.45, 0.7, 0.5),
+    "cavity": (0.5, 0.4, 0.4, 0.6),
 }
-_USUAL_SPREAD = 0.14  # of the other tissues, between studies
+_USUAL_SPREAD = (0.14, 0.14, 0.14, 0.14)
 MARGIN = 0.2
 ORDER: dict[str, tuple[tuple[str, str], ...]] = {
     "FLAIR": (("ED", "cortex"), ("ED", "white_matter"), ("cortex", "csf"), ("white_matter", "ventricle")),
@@ -80,7 +81,7 @@ def draw_contrast(rng: np.random.Generator, random: float) -> Contrast:
             white matter, or nobody could tell what is labelled.
     """
     mean, texture = (np.array([_PRIOR[name][k] for name in TISSUES]).T for k in range(2))
-    spread = np.array([_SPREAD.get(name, _USUAL_SPREAD) for name in TISSUES])
+    spread = np.array([_SPREAD.get(name, _USUAL_SPREAD) for name in TISSUES]).T
     texture = texture * np.exp(rng.normal(0, 0.25, texture.shape))
     if rng.random() < random:
         tumour = np.isin(TISSUES, TUMOUR)

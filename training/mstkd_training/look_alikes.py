@@ -43,15 +43,15 @@ def _vessels(
 ) -> np.ndarray:
     shape, fluid = brain.shape, tissue["csf"]
     first, second = smooth_field(shape, 18, rng), smooth_field(shape, 18, rng)
-    tubes = np.exp(-(first**2 + second**2) / 0.08)  # where two random surfaces cross
-    vessels = tubes * np.clip(rng.uniform(1.0, 3.0) * fluid, 0.06, 1)
+    tubes = np.exp(-(first**2 + second**2) / 0.12)  # where two random surfaces cross
+    vessels = tubes * np.clip(rng.uniform(1.5, 4.0) * fluid, 0.1, 1)
     choroid = np.clip(2 * smooth_field(shape, 24, rng) - rng.uniform(1.5, 3.0), 0, 1) * tissue["ventricle"]
     surface = gaussian_filter(brain.astype(np.float32), 2.0)  # 0.5 at the surface, 1 inside
     dura = (
         np.clip(tissue["outside"] + fluid, 0, 1) * (surface < 0.65) * np.clip(smooth_field(shape, 14, rng) - 0.3, 0, 1)
     )
     sinus = np.exp(-((midline / 2.5) ** 2)) * (surface < 0.75) * _behind_or_above(brain)
-    return np.clip(np.maximum.reduce([vessels, choroid, dura, sinus]), 0, 1) * rng.uniform(0.6, 1.0)
+    return np.clip(np.maximum.reduce([vessels, choroid, dura, sinus]), 0, 1) * rng.uniform(0.7, 1.0)
 
 
 def _behind_or_above(brain: np.ndarray) -> np.ndarray:

@@ -21,8 +21,8 @@ def scan(image: np.ndarray, sequence: str, spacing: float, rng: np.random.Genera
     if rng.random() < _MISALIGNED:
         image = _misaligned(image, spacing, rng)
     image = np.clip(_LEVEL + _SCALE * image, 0.01, None)
-    image *= np.exp(rng.uniform(0.0, 0.12) * smooth_field(image.shape, int(rng.integers(1, 4)), rng))
-    noise = _SCALE * float(np.exp(rng.uniform(np.log(0.02), np.log(0.25))))
+    image *= np.exp(rng.uniform(0.0, 0.14) * smooth_field(image.shape, int(rng.integers(1, 4)), rng))
+    noise = _SCALE * float(np.exp(rng.uniform(np.log(0.02), np.log(0.2))))
     if rng.random() < _THICK[sequence]:
         image = _thick(image, spacing, noise, rng)
     else:

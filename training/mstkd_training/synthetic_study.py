@@ -107,9 +107,10 @@ def _lay(
 
 def _site(shares: torch.Tensor, coordinates: np.ndarray, centre: np.ndarray, stretch: float) -> Site:
     found = dict(zip(CHANNELS, _sampled(shares, torch.from_numpy(coordinates))))
-    white = found["white_matter"] + found["white_matter_lesion"] + found["stem"]
+    white = found["white_matter"] + found["white_matter_lesion"]
+    seat = white + found["deep_grey"]
     grey = found["cortex"] + found["deep_grey"] + found["cerebellum"]
-    return Site(white, grey, found["brain"], 2 * SPACING, centre, stretch)
+    return Site(white + found["stem"], grey, seat, found["brain"], 2 * SPACING, centre, stretch)
 
 
 def _tissue(shares: torch.Tensor, coordinates: torch.Tensor) -> np.ndarray:
@@ -186,4 +187,4 @@ def _images(mixture: np.ndarray, rng: np.random.Generator, random: float) -> lis
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Noise at three scales, of single voxels, about 5 mm and about 15 mm; standard deviation about 1."""
     fine = rng.standard_normal(shape, dtype=np.float32)
-    return 0.5 * fine + 0.6 * smooth_field(shape, 36, rng) + 0.6 * smooth_field(shape, 12, rng)
+    return 0.35 * fine + 0.7 * smooth_field(shape, 36, rng) + 0.6 * smooth_field(shape, 12, rng)

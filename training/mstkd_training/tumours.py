@@ -25,11 +25,13 @@ _VARIANTS = {"ring": 0.46, "solid": 0.12, "not enhancing": 0.14, "tiny ring": 0.
 class Site:
     """The brain that a tumour gets, before it is displaced; shares, float32 (z, y, x), on a grid of `spacing` mm.
 
+    seat: share of what gliomas start in, the white matter and the deep grey matter of the cerebrum.
     centre: of the brain, voxels (z, y, x). stretch: the brain's size as a multiple of the usual one.
     """
 
     white: np.ndarray
     grey: np.ndarray
+    seat: np.ndarray
     brain: np.ndarray
     spacing: float
     centre: np.ndarray
@@ -79,7 +81,7 @@ def moved(volumes: np.ndarray, push: np.ndarray, spacing: float) -> torch.Tensor
 
 
 def _real(site: Site, shapes: Sequence[Shape], rng: np.random.Generator, kind: str) -> Tumour:
-    """A real shape, half of the time at its own place in the brain, otherwise anywhere in the white matter."""
+    """A real shape, half of the time at its own place in the brain, otherwise anywhere in the cerebrum."""
     shape = shapes[rng.integers(len(shapes))]
     fine = tuple(2 * side for side in site.brain.shape)
     mirrored = bool(rng.random() < 0.5)
@@ -156,16 +158,16 @@ def _enhance(labels: np.ndarray, variant: str, spacing: float, rng: np.random.Ge
 
 
 def _anywhere(site: Site, rng: np.random.Generator, depth: float) -> np.ndarray:
-    """A voxel of white matter, if possible `depth` mm below the surface of the brain."""
+    """A voxel in which a glioma may start, `depth` mm below the surface of the brain."""
     deep = distance_transform_edt(site.brain > 0.5) * site.spacing >= depth
-    places = np.argwhere(deep & (site.white > 0.5))
+    places = np.argwhere(deep & (site.seat > 0.5))
     places = places if len(places) else np.argwhere(site.brain > 0.5)
     return places[rng.integers(len(places))]
 
 
 def _near(site: Site, first: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another voxel of white matter, 15 to 50 mm away."""
-    places = np.argwhere(site.white > 0.4)
+    """Another such voxel, 15 to 50 mm away."""
+    places = np.argwhere(site.seat > 0.4)
     distance = np.linalg.norm(places - first, axis=1) * site.spacing
     near = places[(distance > 15) & (distance < 50)]
     return near[rng.integers(len(near))] if len(near) else first
