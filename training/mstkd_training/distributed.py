@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Sampler
+
+PATIENCE = timedelta(hours=12)
+"""How long processes wait for each other: the first one validates all studies while the others stand still."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,6 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def wait(self) -> None:
-        if self.size > 1:
-            dist.barrier()
-
 
 def join(device: str) -> World:
     """Join the processes that torchrun started, or be alone.
@@ -67,7 +67,7 @@ def join(device: str) -> World:
     if kind == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     return World(int(os.environ.get("RANK", "0")), size, chosen)
 
 
