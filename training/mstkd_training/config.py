@@ -51,6 +51,7 @@ class DataConfig(Section):
     validation_share: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0  # not the training's: runs of several seeds share their splits
     patches: bool = True  # lesion patches of further patients to transplant (layout "archive" has some)
+    synthetic: float = Field(0.0, ge=0, le=1)  # share of training items that are synthetic studies (needs 2 mm)
     in_memory: float = Field(1.0, ge=0, le=1)  # share of the prepared studies that is kept in memory
     workers: PositiveInt = 1  # processes that prepare.py works with
     skip_bad: bool = False  # leave out cases that cannot be used, instead of refusing the whole data set

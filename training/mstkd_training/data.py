@@ -1,8 +1,8 @@
-"""Training samples: whole studies, with lesions of further patients transplanted to where they were, then augmented."""
+"""Training samples: real studies with transplanted lesions of further patients, or synthetic ones; then augmented."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,12 +79,18 @@ class TrainingSet(Dataset):
     Args:
         patches: lesions to transplant; may be empty.
         samples_per_step: of all processes together; the weights of subsets go by the step.
+        synthetic: seed -> study, for the share `data.synthetic` of the items; None: all of them are real.
     """
 
     def __init__(
-        self, studies: Sequence[Sample], patches: Sequence[Sample], config: Config, samples_per_step: int
+        self,
+        studies: Sequence[Sample],
+        patches: Sequence[Sample],
+        config: Config,
+        samples_per_step: int,
+        synthetic: Callable[[int], Sample] | None = None,
     ) -> None:
-        self.studies, self.patches, self.config = studies, patches, config
+        self.studies, self.patches, self.config, self.synthetic = studies, patches, config, synthetic
         self.samples_per_step = samples_per_step
         augment = config.augment
         keys = ("image", "labels")
@@ -132,6 +138,9 @@ class TrainingSet(Dataset):
 
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing
+        if self.synthetic is not None and rng.random() < self.config.data.synthetic:
+            made = self.synthetic(int(rng.integers(2**63)))
+            return Composite(made.image.astype(np.float32), made.labels)
         study = self.studies[rng.integers(len(self.studies))]
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
         if self.patches and rng.random() < augment.transplant:

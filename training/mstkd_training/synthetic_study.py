@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from MSTKDSegmenterLib.engine.normalise import normalise
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 
 from .cache import Sample
 from .contrasts import TISSUES, TUMOUR, draw_contrast
@@ -134,7 +134,8 @@ def _brain(share: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return share > 0.5
     share = gaussian_filter(share, 0.7) + rng.uniform(0.0, 0.15) * smooth_field(share.shape, 12, rng)
-    return share > rng.uniform(0.4, 0.6)
+    parts, count = label(share > rng.uniform(0.4, 0.6))
+    return parts == 1 + np.argmax(np.bincount(parts.ravel(), minlength=count + 1)[1:])
 
 
 def _labels(tumour: Tumour, tissue: np.ndarray, brain: np.ndarray) -> np.ndarray:

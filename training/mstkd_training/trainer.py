@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from . import cache, checkpoint, splits
+from . import cache, checkpoint, ingredients, splits
 from .config import Config
 from .data import TrainingSet
 from .discriminator import StyleDiscriminator
@@ -266,7 +266,8 @@ class Trainer:
         config, optim = self.config, self.config.optim
         patches = cache.read(config.data.cache / "patches") if config.data.patches else []
         schedule = Schedule(self.world, optim.batch, optim.accumulate, self.step, optim.steps)
-        items = TrainingSet(training, patches, config, schedule.samples_per_step)
+        made = ingredients.for_training(config)
+        items = TrainingSet(training, patches, config, schedule.samples_per_step, made.study if made else None)
         loader = iter(
             DataLoader(
                 items,

@@ -110,8 +110,9 @@ def _real(site: Site, shapes: Sequence[Shape], rng: np.random.Generator, kind: s
 def _grown(site: Site, rng: np.random.Generator) -> Tumour:
     variant = str(rng.choice(list(_VARIANTS), p=list(_VARIANTS.values())))
     foci = 1 + (rng.random() < 0.2) * int(rng.integers(1, 3))
-    volume = float(np.exp(rng.uniform(np.log(4.0), np.log(160.0))))
-    width = rng.uniform(1.5, 3.0) if variant == "no oedema" else rng.uniform(2.5, 9.0)
+    volume = float(np.exp(rng.uniform(np.log(5.0), np.log(180.0))))
+    radius = np.cbrt(volume * 1000 * 3 / (4 * np.pi))
+    width = radius * (rng.uniform(0.06, 0.1) if variant == "no oedema" else rng.uniform(0.1, 0.3))
     first = _anywhere(site, rng, depth=4.0)
     seeds = [first, *(_near(site, first, rng) for _ in range(foci - 1))]
     density = grow(site.white, site.grey, np.array(seeds), site.spacing, width, volume, rng)
@@ -122,7 +123,7 @@ def _grown(site: Site, rng: np.random.Generator) -> Tumour:
     push = _push(site, (density > edge).astype(np.float32), rng.uniform(0.0, 1.0) if foci == 1 else 0.0)
     density = soft(moved(density[None], push, site.spacing)[0])
     rough = 0.12 * smooth_field(density.shape, 24, rng) + 0.06 * smooth_field(density.shape, 48, rng)
-    whole = density * (1 + rough) > rng.uniform(0.05, 0.2)
+    whole = density * (1 + rough) > rng.uniform(0.05, 0.12)
     core = (density * (1 + rough) > edge) & whole
     labels = np.where(core, NCR, np.where(whole & (variant != "no oedema"), ED, NONE)).astype(np.uint8)
     if variant != "not enhancing":
