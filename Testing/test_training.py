@@ -135,3 +135,9 @@ def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: 
     full, ablated = (load(CONFIGS / f"{name}.yaml") for name in ("corrected", preset))
     assert set(full.terms.weights(0)) - set(ablated.terms.weights(0)) == gone
     assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full
+
+
+def test_studies_are_rotated_and_scaled_about_all_three_axes() -> None:
+    affine = TrainingSet([], [], Config.model_validate({"name": "tiny"}), 1).geometry.transforms[0].rand_affine
+    affine.randomize()
+    assert len(affine.rand_affine_grid.rotate_params) == len(affine.rand_affine_grid.scale_params) == 3

@@ -97,7 +97,7 @@ class TrainingSet(Dataset):
         self.geometry = Compose(
             [
                 RandAffined(
-                    keys, prob=1.0, rotate_range=augment.rotation, scale_range=augment.scaling,
+                    keys, prob=1.0, rotate_range=[augment.rotation] * 3, scale_range=[augment.scaling] * 3,
                     translate_range=augment.shift, spatial_size=augment.crop, mode=("bilinear", "nearest"),
                     padding_mode=("zeros", "zeros"),
                 ),
