@@ -44,7 +44,7 @@ def _vessels(
     shape, fluid = brain.shape, tissue["csf"]
     first, second = smooth_field(shape, 18, rng), smooth_field(shape, 18, rng)
     tubes = np.exp(-(first**2 + second**2) / 0.12)  # where two random surfaces cross
-    vessels = tubes * np.clip(rng.uniform(1.5, 4.0) * fluid, 0.1, 1)
+    vessels = tubes * np.clip(rng.uniform(1.5, 4.0) * fluid, 0.05, 1)
     choroid = np.clip(2 * smooth_field(shape, 24, rng) - rng.uniform(1.5, 3.0), 0, 1) * tissue["ventricle"]
     surface = gaussian_filter(brain.astype(np.float32), 2.0)  # 0.5 at the surface, 1 inside
     dura = (

@@ -188,4 +188,4 @@ def _images(mixture: np.ndarray, rng: np.random.Generator, random: float) -> lis
 def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
     """Noise at three scales, of single voxels, about 5 mm and about 15 mm; standard deviation about 1."""
     fine = rng.standard_normal(shape, dtype=np.float32)
-    return 0.35 * fine + 0.7 * smooth_field(shape, 36, rng) + 0.6 * smooth_field(shape, 12, rng)
+    return 0.3 * fine + 0.6 * smooth_field(shape, 36, rng) + 0.7 * smooth_field(shape, 12, rng)
