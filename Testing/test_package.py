@@ -95,6 +95,25 @@ def test_a_package_is_read_and_verified_without_torch(folder: Path) -> None:
     assert done.stdout.split() == ["tiny", "False"], done.stderr
 
 
+def test_the_quality_table_needs_neither_torch_nor_the_weights(folder: Path) -> None:
+    (folder / "weights.safetensors").unlink()
+    code = (
+        "import sys; from MSTKDSegmenterLib.engine.package import quality_table;"
+        f"print(quality_table({str(folder)!r})['FLAIR+T2']['TC'], 'torch' in sys.modules, 'safetensors' in sys.modules)"
+    )
+    library = str(Path(packages.__file__).resolve().parents[2])
+    done = subprocess.run([sys.executable, "-c", code], cwd=library, capture_output=True, encoding="utf-8")
+    assert done.stdout.split() == ["0.7", "False", "False"], done.stderr
+
+
+def test_the_quality_table_of_a_package_that_cannot_be_used_is_refused(folder: Path, tmp_path: Path) -> None:
+    edit(folder, format=2)
+    with pytest.raises(PackageError, match="format is 2"):
+        packages.quality_table(folder)
+    with pytest.raises(PackageError, match=r"model\.json: is missing"):
+        packages.quality_table(tmp_path / "nothing")
+
+
 def test_a_brain_package_has_one_sequence_and_one_class(tmp_path: Path) -> None:
     brain = build(NetworkConfig(sequences=1, classes=1, width=8, blocks=(1, 1, 1, 1)))
     quality = {"measured_on": [], "command": "none", "table": {"heads": {"brain": 0.9}}}

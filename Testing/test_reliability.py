@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from MSTKDSegmenterLib.engine.geometry import Grid
-from MSTKDSegmenterLib.engine.reliability import expectations, findings, most_helpful, unlike_measured, volumes
+from MSTKDSegmenterLib.engine.package import default_folder, quality_table
+from MSTKDSegmenterLib.engine.reliability import expectations, findings, outlook, unlike_measured, volumes
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Grid((10, 10, 10), (1.0, 2.0, 5.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -33,15 +35,56 @@ def test_a_subset_without_measurement_has_no_expectation_and_that_is_said() -> N
     assert any("no measured quality for T1" in line for line in findings(box(3), GRID, ["T1"], TABLE, 10.0))
 
 
-def test_the_most_helpful_sequence_is_the_one_with_the_largest_gain() -> None:
-    best = most_helpful(TABLE, ["T2"])
-    assert best is not None
-    assert best[0] == "T1ce"
-    assert best[1] == pytest.approx((0.8 + 0.8 + 0.7) / 3 - (0.8 + 0.6 + 0.2) / 3)
+def test_the_most_helpful_sequence_is_the_one_with_the_largest_mean_gain() -> None:
+    helpful = outlook(TABLE, ["T2"]).helpful
+    assert helpful is not None
+    assert helpful.sequence == "T1ce"
+    assert helpful.gain == pytest.approx((0.8 + 0.8 + 0.7) / 3 - (0.8 + 0.6 + 0.2) / 3)
+    assert helpful.by_region == {
+        region: pytest.approx(gain) for region, gain in {"WT": 0, "TC": 0.2, "ET": 0.5}.items()
+    }
 
 
-def test_nothing_is_most_helpful_when_all_four_are_there() -> None:
-    assert most_helpful(TABLE, ["FLAIR", "T1", "T1ce", "T2"]) is None
+def test_the_outlook_names_what_a_subset_cannot_support_and_what_would_help_in_one_line() -> None:
+    ahead = outlook(TABLE, ["T2"])
+    assert {region: expected.grade for region, expected in ahead.regions.items()} == {
+        "WT": "good",
+        "TC": "fair",
+        "ET": "not reliable",
+    }
+    assert ahead.unsupported == ("ET",)
+    assert ahead.sentence == "Adding T1ce would help most: mean Dice +0.23 (ET +0.50)."
+
+
+@pytest.mark.parametrize(
+    ("table", "subset", "sentence"),
+    [
+        (TABLE, [], "No sequence is chosen yet."),
+        (TABLE, ["T1"], "The model has no measured quality for T1: judge every region by eye."),
+        ({}, ["T1"], "The model has no measured quality for T1: judge every region by eye."),
+        ({**TABLE, "FLAIR+T1+T1ce+T2": TABLE["T2"]}, ["T2", "T1ce", "T1", "FLAIR"], "All four sequences are there."),
+        # by one region, +0.02, and by the mean less than what a few studies can tell from chance
+        (
+            {"T2": TABLE["T2"], "T1+T2": {**TABLE["T2"], "ET": 0.22}},
+            ["T2"],
+            "No further sequence is expected to help much.",
+        ),
+        ({"T2": TABLE["T2"], "T1+T2": TABLE["T1+T2"]}, ["T2"], "No further sequence is expected to help much."),
+    ],
+)
+def test_where_nothing_helps_the_outlook_says_why(table: dict, subset: list[str], sentence: str) -> None:
+    ahead = outlook(table, subset)
+    assert ahead.helpful is None
+    assert ahead.sentence == sentence
+
+
+def test_the_outlook_of_the_shipped_model_grades_every_region_of_every_subset() -> None:
+    table = quality_table(default_folder())
+    for subset in SUBSETS:
+        ahead = outlook(table, subset)
+        assert set(ahead.regions) == {"WT", "TC", "ET"}
+        assert set(ahead.unsupported) == {r for r, dice in table[subset_name(subset)].items() if dice < 0.5}
+        assert ahead.helpful is None or ahead.helpful.sequence not in subset
 
 
 def test_volumes_count_voxels_of_ten_cubic_millimetres() -> None:

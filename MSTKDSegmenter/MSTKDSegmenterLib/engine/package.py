@@ -125,6 +125,20 @@ def load(folder: str | os.PathLike[str]) -> ModelPackage:
     )
 
 
+def quality_table(folder: str | os.PathLike[str]) -> Mapping[str, Mapping[str, float]]:
+    """The measured quality (see ``Quality.table``) of a package, from its description alone: at once, without torch.
+
+    The weights are not looked at, so this says nothing about whether they can be used; ``load`` does.
+
+    Raises:
+        PackageError: the folder has no description of a package, or one that this version cannot use.
+    """
+    folder = Path(folder)
+    card = _read(folder)
+    check(card, folder / DESCRIPTION)
+    return card["quality"]["table"]
+
+
 def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, Any]) -> ModelPackage:
     """Write a package in float16, all of it or nothing; a package that is already there is replaced.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .geometry import Grid
 from .regions import REGIONS
-from .sequences import SEQUENCES, subset_name
+from .sequences import SEQUENCES, in_channel_order, subset_name
 
 QualityTable = Mapping[str, Mapping[str, float]]
 """Subset name -> region -> mean Dice on studies that the model was not trained on."""
@@ -21,7 +21,14 @@ QualityTable = Mapping[str, Mapping[str, float]]
 GOOD, FAIR = 0.75, 0.5
 """Mean Dice from which a region counts as good, and below which as not reliable."""
 
+NOT_RELIABLE = "not reliable"
+"""The grade of a region that a subset of sequences cannot support."""
+
 FULL_NAME = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
+
+SMALLEST_GAIN = 0.02
+"""Mean Dice by which a further sequence must raise the mean over the regions to be called helpful: tables measured on
+a few studies do not tell smaller differences from chance."""
 
 LARGEST_SHARE = 0.5
 """A whole tumour above this share of the brain is not believed: it is far beyond what the public studies hold."""
@@ -41,25 +48,49 @@ class Expectation:
     grade: str
 
 
+@dataclass(frozen=True)
+class Helpful:
+    """The absent sequence that would help most, and what it would add to the mean Dice, over all and by region."""
+
+    sequence: str
+    gain: float
+    by_region: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a subset of sequences is good for, before anything is computed.
+
+    Attributes:
+        regions: what to expect, by region; empty if this was not measured for the model.
+        unsupported: the regions whose grade is "not reliable".
+        helpful: the absent sequence that would help most, or None.
+        sentence: one line about what a further sequence would bring.
+    """
+
+    regions: Mapping[str, Expectation]
+    unsupported: tuple[str, ...]
+    helpful: Helpful | None
+    sentence: str
+
+
+def outlook(table: QualityTable, subset: Iterable[str]) -> Outlook:
+    """What to expect from a subset of sequences (an empty one too) by the table measured for the model.
+
+    Raises:
+        KeyError: a name that is not one of ``SEQUENCES``.
+    """
+    given = in_channel_order(subset)
+    regions = expectations(table, given)
+    unsupported = tuple(region for region, expected in regions.items() if expected.grade == NOT_RELIABLE)
+    helpful = _most_helpful(table, given)
+    return Outlook(regions, unsupported, helpful, _sentence(given, bool(regions), helpful))
+
+
 def expectations(table: QualityTable, subset: Iterable[str]) -> dict[str, Expectation]:
     """Region -> expectation for a subset of sequences; empty if the model came without a measured table."""
     row = table.get(subset_name(subset), {})
     return {region: Expectation(row[region], _grade(row[region])) for region in REGIONS if region in row}
-
-
-def most_helpful(table: QualityTable, subset: Iterable[str]) -> tuple[str, float] | None:
-    """The absent sequence whose addition raises the mean Dice over the regions most, and by how much.
-
-    None if all four are there, if the table does not cover the subset, or if none would help.
-    """
-    given = set(subset)
-    now = _mean(table, given)
-    gains = {s: _mean(table, given | {s}) - now for s in SEQUENCES if s not in given}
-    gains = {s: gain for s, gain in gains.items() if gain > 0}
-    if not gains:
-        return None
-    best = max(gains, key=lambda s: gains[s])
-    return best, gains[best]
 
 
 def volumes(masks: Mapping[str, np.ndarray], grid: Grid) -> dict[str, float]:
@@ -100,9 +131,9 @@ def findings(
         )
     expected = expectations(table, given)
     if not expected:
-        found.append(f"The model has no measured quality for {subset_name(given)}: judge every region by eye.")
+        found.append(_sentence(given, False, None))
     for region, expectation in expected.items():
-        if expectation.grade == "not reliable":
+        if expectation.grade == NOT_RELIABLE:
             found.append(
                 f"{region} ({FULL_NAME[region]}) is not reliable from {subset_name(given)}: "
                 f"mean Dice {expectation.dice:.2f} on the studies kept for measuring."
@@ -134,12 +165,34 @@ def unlike_measured(stripped: Iterable[bool], thickest_mm: float, registered: bo
 def _grade(dice: float) -> str:
     if dice >= GOOD:
         return "good"
-    return "fair" if dice >= FAIR else "not reliable"
+    return "fair" if dice >= FAIR else NOT_RELIABLE
 
 
-def _mean(table: QualityTable, subset: set[str]) -> float:
-    row = table.get(subset_name(subset))
-    return float(np.mean([row[region] for region in REGIONS])) if row else float("nan")
+def _most_helpful(table: QualityTable, given: tuple[str, ...]) -> Helpful | None:
+    now = expectations(table, given)
+    if not now:
+        return None
+    candidates = []
+    for sequence in SEQUENCES:
+        then = {} if sequence in given else expectations(table, {*given, sequence})
+        if then:
+            gains = {region: then[region].dice - now[region].dice for region in now}
+            candidates.append(Helpful(sequence, float(np.mean(list(gains.values()))), gains))
+    best = max(candidates, key=lambda candidate: candidate.gain, default=None)
+    return best if best is not None and best.gain >= SMALLEST_GAIN else None
+
+
+def _sentence(given: tuple[str, ...], measured: bool, helpful: Helpful | None) -> str:
+    if not given:
+        return "No sequence is chosen yet."
+    if not measured:
+        return f"The model has no measured quality for {subset_name(given)}: judge every region by eye."
+    if len(given) == len(SEQUENCES):
+        return "All four sequences are there."
+    if helpful is None:
+        return "No further sequence is expected to help much."
+    region, gain = max(helpful.by_region.items(), key=lambda item: item[1])
+    return f"Adding {helpful.sequence} would help most: mean Dice +{helpful.gain:.2f} ({region} +{gain:.2f})."
 
 
 def _touches_border(mask: np.ndarray) -> bool:

@@ -17,7 +17,7 @@ from .geometry import Grid
 from .harmonise import Harmonised
 from .inference import Prediction
 from .package import ModelPackage
-from .reliability import expectations, findings, unlike_measured, volumes
+from .reliability import findings, outlook, unlike_measured, volumes
 from .sequences import subset_name
 from .study import Study
 
@@ -37,6 +37,7 @@ def build_report(
 
     brain_ml = float(np.count_nonzero(harmonised.brain)) * float(np.prod(harmonised.grid.spacing)) / 1000
     quality = package.quality.table
+    expected = outlook(quality, study.subset)
     warnings = findings(masks, harmonised.reference_grid, study.subset, quality, brain_ml)
     record = harmonised.record
     if quality:
@@ -61,7 +62,8 @@ def build_report(
         },
         "device": asdict(prediction.device),
         "tile": list(prediction.tile),
-        "expected": {region: asdict(value) for region, value in expectations(quality, study.subset).items()},
+        "expected": {region: asdict(value) for region, value in expected.regions.items()},
+        "unsupported": list(expected.unsupported),
         "volumes_ml": {name: round(value, 3) for name, value in volumes(masks, harmonised.reference_grid).items()},
         "findings": [*study.notes, *harmonised.findings, *prediction.findings, *warnings],
         "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
