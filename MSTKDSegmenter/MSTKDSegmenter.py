@@ -1,35 +1,26 @@
 """Slicer module: whole tumour, tumour core and enhancing tumour from any subset of FLAIR, T1, T1ce and T2."""
 
-# No `from __future__ import annotations` here: parameterNodeWrapper reads the annotations of its class as objects.
-import importlib.metadata
+from __future__ import annotations
+
 import json
-import logging
-import os
-import shutil
 import sys
-import tempfile
-import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Callable, Optional, Union
+from typing import Any
 
 import slicer
 import vtk
-from slicer import vtkMRMLScalarVolumeNode
+from MSTKDSegmenterLib import dependencies
+from MSTKDSegmenterLib.logic import REPORT_ATTRIBUTE, MSTKDSegmenterLogic, Run, summary
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
 
 RESOURCES = Path(__file__).parent / "Resources"
-REPORT_ATTRIBUTE = "MSTKDSegmenter.report"
-"""Attribute of the segmentation node that holds the report as JSON."""
 
 
 class MSTKDSegmenter(ScriptedLoadableModule):
@@ -58,25 +49,14 @@ def loadTerminology() -> None:
     slicer.modules.terminologies.logic().LoadTerminologyFromFile(str(RESOURCES / "MSTKDSegmenter.term.json"))
 
 
-@parameterNodeWrapper
-class MSTKDSegmenterParameterNode:
-    """What the panel remembers in the scene. None is a sequence that is missing."""
-
-    volumeFLAIR: vtkMRMLScalarVolumeNode
-    volumeT1: vtkMRMLScalarVolumeNode
-    volumeT1ce: vtkMRMLScalarVolumeNode
-    volumeT2: vtkMRMLScalarVolumeNode
-    device: Annotated[str, Choice(["auto", "cuda", "mps", "cpu"])] = "auto"
-
-
 class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel: four volume selectors, device, Apply, Cancel, progress."""
 
     def __init__(self, parent: Any = None) -> None:
-        self.logic: Optional[MSTKDSegmenterLogic] = None
+        self.logic: MSTKDSegmenterLogic | None = None
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: Any = None
-        self._run: Optional[Run] = None
+        self._run: Run | None = None
         self._timer: Any = None
         # last: without a parent, the base class calls setup()
         super().__init__(parent)
@@ -219,193 +199,6 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._initializeParameterNode()
 
 
-class Run:
-    """A segmentation that has been started: the child process, and what its result belongs to."""
-
-    def __init__(self, child: Any, folder: Path, volumes: Mapping[str, Any], grids: Mapping[str, Any]) -> None:
-        self.child, self.folder, self.volumes, self.grids = child, folder, volumes, grids
-
-    def close(self) -> None:
-        """End the process, if it still runs, and remove the files that went to and came from it."""
-        self.child.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
-    """The computation without the panel; also for the Python console and scripts.
-
-    Example::
-
-        logic = MSTKDSegmenterLogic()
-        segmentationNode = logic.segment({"FLAIR": flairNode, "T1ce": contrastNode})
-        print(logic.report["volumes_ml"])
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.report: Optional[dict[str, Any]] = None
-        """The report of the last segmentation that finished; also on its node, see REPORT_ATTRIBUTE."""
-
-    def getParameterNode(self) -> Any:
-        return MSTKDSegmenterParameterNode(super().getParameterNode())
-
-    def segment(
-        self,
-        volumes: Mapping[str, Any],
-        device: str = "auto",
-        model: Optional[Union[str, os.PathLike]] = None,
-        progress: Optional[Callable[[Any], None]] = None,
-        same_patient: bool = False,
-    ) -> Any:
-        """Segment and return the new vtkMRMLSegmentationNode with the overlapping segments WT, TC and ET.
-
-        Args:
-            volumes: scalar volume nodes by sequence: any subset of FLAIR, T1, T1ce and T2.
-            device: "auto", "cuda", "mps" or "cpu".
-            model: folder of a model package; None for the one that comes with the extension.
-            progress: called now and then with an event (stage, fraction 0 to 1, message).
-            same_patient: the volumes are of one patient although their anatomy disagrees.
-
-        Raises:
-            ValueError: the input cannot be used; the message says why and what to do.
-            RuntimeError: the computation failed, or something is not installed.
-        """
-        run = self.start(volumes, device, model, same_patient)
-        try:
-            while True:
-                running = run.child.running()
-                for event in run.child.events():
-                    if progress is not None:
-                        progress(event)
-                if not running:
-                    return self.finish(run)
-                time.sleep(0.05)
-        finally:
-            run.close()
-
-    def start(
-        self,
-        volumes: Mapping[str, Any],
-        device: str = "auto",
-        model: Optional[Union[str, os.PathLike]] = None,
-        same_patient: bool = False,
-    ) -> Run:
-        """Start a segmentation and return at once; see ``segment``. The caller closes the run."""
-        import SimpleITK as sitk
-        from MSTKDSegmenterLib.child import ChildJob
-        from MSTKDSegmenterLib.engine.errors import UnusableInput
-        from MSTKDSegmenterLib.engine.geometry import Grid
-        from MSTKDSegmenterLib.engine.sequences import SEQUENCES
-        from MSTKDSegmenterLib.scene.volumes import image_from_volume
-
-        if not volumes or not set(volumes) <= set(SEQUENCES) or None in volumes.values():
-            given = ", ".join(f"{sequence}: {node and node.GetName()}" for sequence, node in volumes.items()) or "none"
-            raise UnusableInput(
-                f"The volumes given are {given}. Expected a volume node for one or more of {', '.join(SEQUENCES)}."
-            )
-        missing = self.missingPackages()
-        if missing:
-            raise RuntimeError(_howToInstall(missing))
-        folder = Path(tempfile.mkdtemp(prefix="mstkd-"))
-        try:
-            grids = {}
-            for sequence, node in volumes.items():
-                image = image_from_volume(node)
-                grids[sequence] = Grid.of(image)
-                sitk.WriteImage(image, str(folder / f"{sequence}.nrrd"))
-            job = {
-                "sequences": {sequence: str(folder / f"{sequence}.nrrd") for sequence in volumes},
-                "names": {sequence: node.GetName() for sequence, node in volumes.items()},
-                "model": None if model is None else str(model),
-                "device": device,
-                "same_patient": same_patient,
-                "output": str(folder / "result"),
-            }
-            return Run(ChildJob(_python(), job), folder, dict(volumes), grids)
-        except OSError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise RuntimeError(f"The segmentation could not be started ({error}). Is the disk full?") from error
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-
-    def finish(self, run: Run) -> Any:
-        """The segmentation node of a run whose process has ended; raises as ``segment`` does."""
-        import SimpleITK as sitk
-        from MSTKDSegmenterLib.engine.regions import regions_of
-        from MSTKDSegmenterLib.scene.segmentation import add_segmentation
-
-        report, labels = run.child.result()
-        sequence = report["harmonising"]["reference"]
-        reference = run.volumes[sequence]
-        masks = regions_of(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))), "brats2023")
-        algorithm = f"MSTKDSegmenter {report['model']['name']} {report['model']['version']}"
-        name = _("{volume} tumor").format(volume=reference.GetName())
-        scene = reference.GetScene()  # None: the volume was removed meanwhile, which is no reason to lose the result
-        if scene is None:
-            scene, reference = slicer.mrmlScene, None
-        node = add_segmentation(scene, masks, run.grids[sequence], name, reference, algorithm)
-        node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
-        self.report = report
-        logging.info("MSTKDSegmenter: %s", summary(report).replace("\n", "; "))
-        return node
-
-    @staticmethod
-    def missingPackages() -> list[str]:
-        """The lines of requirements.txt that are not fulfilled. Nothing is imported for it, and nothing installed."""
-        from packaging.requirements import Requirement
-
-        missing = []
-        for line in (RESOURCES / "requirements.txt").read_text(encoding="utf-8").splitlines():
-            text = line.partition("#")[0].strip()
-            if not text:
-                continue
-            requirement = Requirement(text)
-            try:
-                version = importlib.metadata.version(requirement.name)
-            except importlib.metadata.PackageNotFoundError:
-                missing.append(text)
-                continue
-            # a half-deleted installation has no version
-            if not version or not requirement.specifier.contains(version, prereleases=True):
-                missing.append(text)
-        return missing
-
-
-def summary(report: Mapping[str, Any]) -> str:
-    """A few lines about a result: what it was made from, the volumes, and everything that should be looked at."""
-    volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in report["volumes_ml"].items())
-    return "\n".join([f"{report['subset']}: {volumes}", *report["findings"]])
-
-
-def _python() -> str:
-    """The Python that runs the child process: inside Slicer its launcher, which sets up Slicer's libraries."""
-    if not hasattr(slicer, "app"):
-        return sys.executable
-    launcher = shutil.which("PythonSlicer")
-    if launcher is None:
-        raise RuntimeError("PythonSlicer was not found on the PATH. It is part of Slicer: install Slicer again.")
-    return launcher
-
-
-def _howToInstall(missing: list[str]) -> str:
-    torch = [text for text in missing if text.startswith("torch")]
-    others = [text for text in missing if text not in torch]
-    lines = [_("Not installed yet: {packages}.").format(packages=", ".join(missing))]
-    if torch:
-        lines.append(
-            _(
-                "Install the extension PyTorch (menu View, Extensions Manager), restart Slicer, open the module "
-                "PyTorch Util and press Install PyTorch."
-            )
-        )
-    if others:
-        lines.append(
-            _("Then run in the Python console: {command}").format(command=f"slicer.util.pip_install({others!r})")
-        )
-    return "\n".join(lines)
-
-
 class MSTKDSegmenterTest(ScriptedLoadableModuleTest):
     """Runs the real logic with the model that ships, on a small made-up study."""
 
@@ -414,9 +207,9 @@ class MSTKDSegmenterTest(ScriptedLoadableModuleTest):
         self.logic = MSTKDSegmenterLogic()
 
     def test_oneSequenceGivesThreeSegments(self) -> None:
-        missing = self.logic.missingPackages()
-        if missing:
-            self.skipTest(_howToInstall(missing))
+        problems = dependencies.problems()
+        if problems:
+            self.skipTest(dependencies.advice(problems))
         events = []
         flair = madeUpVolume(slicer.mrmlScene, "FLAIR")
         segmentationNode = self.logic.segment({"FLAIR": flair}, device="cpu", progress=events.append)
