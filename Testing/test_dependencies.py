@@ -101,10 +101,14 @@ def test_half_an_installation_is_broken_and_says_what_is_wrong(site, damage, wor
     assert words in problem.detail
 
 
-def test_an_entry_that_pip_cannot_use_is_named_so_that_it_can_be_removed(site) -> None:
+def test_what_has_to_go_before_pip_can_install_again_is_named(site) -> None:
     entry = entry_of(site, "torch")
     (entry / "RECORD").unlink()
-    assert problems()[0].remains == (entry,)
+    assert problems()[0].remains == (site / "torch", entry)
+    shutil.rmtree(entry)
+    assert problems()[0].remains == (site / "torch",)
+    shutil.rmtree(site / "torch")
+    assert problems()[0].remains == ()
 
 
 def test_what_an_interrupted_update_left_beside_a_whole_installation_does_no_harm(site) -> None:
@@ -125,6 +129,10 @@ def test_torch_before_2_3_needs_numpy_1(site, monkeypatch) -> None:
     assert "PyTorch 2.2.2 cannot exchange data with NumPy 2.0.2" in problem.detail
     monkeypatch.setattr(remedies, "system", lambda: "Intel macOS")
     assert [(one.requirement, one.state) for one in problems()] == [("numpy<2", "too new")]
+    shutil.rmtree(entry_of(site, "torch"))
+    shutil.rmtree(site / "torch")
+    assert [one.requirement for one in problems()] == ["torch>=2.1", "numpy<2"]
+    install(site, "torch", "2.2.2")
     shutil.rmtree(entry_of(site, "numpy"))
     install(site, "numpy", "1.26.4")
     assert problems() == []

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 REQUIREMENTS = Path(__file__).parents[1] / "Resources" / "requirements.txt"
 SHARED_LIBRARY = re.compile(r"\.(?:so(?:\.\d+)*|pyd|dll|dylib)$")
-FIRST_TORCH_FOR_NUMPY_2 = "2.3"
 TORCH_WITH_LONG_PATHS = "2.13"
 """From this version on its wheel holds licences 173 characters below site-packages; Windows allows 259 in all."""
 LONGEST_PATH_IN_TORCH = 173
@@ -42,7 +41,7 @@ class Problem:
         requirement: what would do, e.g. "torch>=2.1".
         state: "missing", "too old", "too new" or "broken" (there in part).
         detail: a sentence that says what was found.
-        remains: entries of pip that belong to no whole installation; pip can neither use nor remove them.
+        remains: folders of a broken installation that have to go before pip can make a whole one.
     """
 
     package: str
@@ -58,8 +57,8 @@ def problems() -> list[Problem]:
 
     importlib.invalidate_caches()  # pip may have run a moment ago
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
-    found = [_problem(Requirement(line)) for line in lines if line]
-    return [problem for problem in found if problem is not None] or _disagreement()
+    found = [problem for problem in (_problem(Requirement(line)) for line in lines if line) if problem is not None]
+    return found + _numpy_problem(torch_is_whole=all(problem.package != "torch" for problem in found))
 
 
 def advice(problems: Sequence[Problem], system: str | None = None) -> str:
@@ -84,8 +83,6 @@ def advice(problems: Sequence[Problem], system: str | None = None) -> str:
     if torch and system == "Intel macOS":
         lines.append(remedies.old_torch_on_mac())
     requirements = [problem.package + version_range(problem, system) for problem in problems]
-    if torch and system == "Intel macOS":
-        requirements.append("numpy<2")
     return "\n".join([*lines, remedies.proxy(), remedies.offline(requirements)])
 
 
@@ -104,34 +101,30 @@ def _problem(requirement: Requirement) -> Problem | None:
     spec = PathFinder.find_spec(name)
     if spec is None and not entries:
         return Problem(name, wanted, "missing", _("{package} is not installed.").format(package=wanted))
-    remains = tuple(sorted({_folder(entry) for entry in entries if _fault(entry) is not None}))
     if spec is None:
-        detail = _("Of {package} only the entry of pip is there: {folder}.")
-        detail = detail.format(package=name, folder=_folder(entries[0]))
-        return Problem(name, wanted, "broken", detail, remains)
+        detail = _("Of {package} only the entry of pip is there.").format(package=name)
+        return Problem(name, wanted, "broken", detail, _remains(None, entries))
+    folder = Path(next(iter(spec.submodule_search_locations)))
     if spec.origin is None:
-        folder = next(iter(spec.submodule_search_locations))
         detail = _("{package} is there only in part: {folder} holds no __init__.py.")
-        return Problem(name, wanted, "broken", detail.format(package=name, folder=folder), remains)
-    return _installation(requirement, Path(spec.origin).parent, entries, remains)
-
-
-def _installation(
-    requirement: Requirement, folder: Path, entries: list[importlib.metadata.Distribution], remains: tuple[Path, ...]
-) -> Problem | None:
-    """What is wrong with the package in ``folder``, judged by the entries of pip that lie beside it."""
-    name, wanted = requirement.name, str(requirement)
+        detail = detail.format(package=name, folder=folder)
+        return Problem(name, wanted, "broken", detail, _remains(folder, entries))
     beside = [entry for entry in entries if _folder(entry).parent == folder.parent]
     whole = [entry for entry in beside if _fault(entry) is None]
     if not whole:
         fault = _fault(beside[0]) if beside else _("pip does not know of it")
         detail = _("{package} in {folder} is there only in part: {fault}.")
-        return Problem(name, wanted, "broken", detail.format(package=name, folder=folder, fault=fault), remains)
+        detail = detail.format(package=name, folder=folder, fault=fault)
+        return Problem(name, wanted, "broken", detail, _remains(folder, beside))
     version = _version(whole[0])
     if not requirement.specifier.contains(version, prereleases=True):
         detail = _("{package} {version} is installed, {wanted} is needed.")
         return Problem(name, wanted, "too old", detail.format(package=name, version=version, wanted=wanted))
     return None
+
+
+def _remains(folder: Path | None, entries: Sequence[importlib.metadata.Distribution]) -> tuple[Path, ...]:
+    return tuple(sorted({_folder(entry) for entry in entries} | ({folder} if folder is not None else set())))
 
 
 def _fault(entry: importlib.metadata.Distribution) -> str | None:
@@ -169,19 +162,21 @@ def _folder(entry: importlib.metadata.Distribution) -> Path:
     return Path(entry._path)  # there is no public name for it
 
 
-def _disagreement() -> list[Problem]:
-    """PyTorch below 2.3 cannot exchange data with NumPy 2; on Intel macOS there is no newer PyTorch."""
+def _numpy_problem(torch_is_whole: bool) -> list[Problem]:
+    """PyTorch below 2.3 cannot exchange data with NumPy 2; on Intel macOS there is no PyTorch from 2.3 on."""
     from packaging.version import Version
 
-    versions = {}
-    for name in ("torch", "numpy"):
-        entries = [entry for entry in importlib.metadata.distributions(name=name) if _version(entry) is not None]
-        if not entries:
-            return []
-        versions[name] = Version(_version(entries[0]))
-    if versions["torch"] >= Version(FIRST_TORCH_FOR_NUMPY_2) or versions["numpy"] < Version("2"):
+    on_old_mac = remedies.system() == "Intel macOS"
+    torch = _installed("torch") if torch_is_whole else remedies.NEWEST_TORCH_ON_INTEL_MAC if on_old_mac else None
+    numpy = _installed("numpy")
+    if torch is None or numpy is None or Version(torch) >= Version("2.3") or Version(numpy) < Version("2"):
         return []
-    detail = _("PyTorch {torch} cannot exchange data with NumPy {numpy}.").format(**versions)
-    if remedies.system() == "Intel macOS":
+    detail = _("PyTorch {torch} cannot exchange data with NumPy {numpy}.").format(torch=torch, numpy=numpy)
+    if on_old_mac:
         return [Problem("numpy", "numpy<2", "too new", detail)]
-    return [Problem("torch", f"torch>={FIRST_TORCH_FOR_NUMPY_2}", "too old", detail)]
+    return [Problem("torch", "torch>=2.3", "too old", detail)]
+
+
+def _installed(name: str) -> str | None:
+    versions = (_version(entry) for entry in importlib.metadata.distributions(name=name))
+    return next((version for version in versions if version is not None), None)

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from slicer.i18n import tr as _
 
+NEWEST_TORCH_ON_INTEL_MAC = "2.2.2"
+
 
 def system() -> str:
     """ "Windows", "Intel macOS" (also an Apple processor that runs Slicer through Rosetta) or "other"."""
@@ -45,9 +47,9 @@ def long_paths() -> str:
 
 def old_torch_on_mac() -> str:
     return _(
-        "On an Intel Mac, and for Slicer's Intel build on Apple processors (Rosetta), 2.2.2 is the newest PyTorch. "
+        "On an Intel Mac, and for Slicer's Intel build on Apple processors (Rosetta), {version} is the newest PyTorch. "
         "It needs NumPy below version 2; in the Python console: {command}, then restart Slicer."
-    ).format(command='slicer.util.pip_install("numpy<2")')
+    ).format(version=NEWEST_TORCH_ON_INTEL_MAC, command='slicer.util.pip_install("numpy<2")')
 
 
 def proxy() -> str:
