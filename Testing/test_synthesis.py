@@ -5,16 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from mstkd_training.acquisition import acquire, slice_matrices
 from mstkd_training.anatomy import NAMES, Anatomy, anatomy_from_labels
-from mstkd_training.synthesis import (
-    acquire,
-    draw_contrast,
-    draw_lesions,
-    draw_placement,
-    paint,
-    slice_matrices,
-    synthesise,
-)
+from mstkd_training.placement import draw_placement
+from mstkd_training.synthesis import draw_contrast, draw_lesions, paint, synthesise
 
 SIZE = (48, 64, 48)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .synthesis import smooth_field
+from .fields import smooth_field
 
 GREY = 0.1
 """Diffusion in grey matter, as a share of that in white matter."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .synthesis import smooth_field
+from .fields import smooth_field
 
 
 def look_alikes(

@@ -7,7 +7,8 @@ import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
 
-from .synthesis import blur, rician, slice_matrices, smooth_field
+from .acquisition import rician, slice_matrices
+from .fields import blur, smooth_field
 
 _LEVEL, _SCALE = 0.55, 0.13
 """Raw intensity of the average brain voxel and of one standard deviation: where 0 is, for the bias field and noise."""

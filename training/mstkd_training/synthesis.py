@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
+from .acquisition import acquire
 from .anatomy import AIR, BRAIN_TISSUES, NAMES, Anatomy
+from .fields import smooth_field
+from .placement import draw_placement
 
 KINDS = ("random", "T1", "T1ce", "T2", "FLAIR")
 
@@ -73,15 +74,6 @@ class Sample:
     image: np.ndarray
     brain: np.ndarray
     description: str
-
-
-def smooth_field(shape: tuple[int, ...], cells: int, rng: np.random.Generator) -> np.ndarray:
-    """Random field with about `cells` bumps along the longest side, mean 0, standard deviation about 1."""
-    longest = max(shape)
-    coarse = [max(2, round(cells * side / longest) + 1) for side in shape]
-    noise = torch.from_numpy(rng.standard_normal([1, 1, *coarse], dtype=np.float32))
-    field = F.interpolate(noise, size=shape, mode="trilinear", align_corners=True)[0, 0].numpy()
-    return field * 1.5  # linear interpolation takes about a third of the spread away
 
 
 def draw_contrast(rng: np.random.Generator, kind: str | None = None) -> Contrast:
@@ -160,138 +152,6 @@ def _paint_lesion(
     for value, depth in ((oedema, 0.0), (rim, lesion.core - lesion.rim), (core, lesion.core)):
         region = brain & (lesion.depth > max(depth, 0.0))
         image[region] = value + 0.3 * (image[region] - image[region].mean()) if region.any() else 0.0
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where each voxel of the image grid lies in the anatomy: coordinates for torch's grid_sample, (1, z, y, x, 3).
-
-    coarser: how many anatomy voxels go into one image voxel along each axis.
-    """
-
-    coordinates: torch.Tensor
-    coarser: float
-
-    def sample(self, volumes: list[np.ndarray]) -> list[np.ndarray]:
-        """Volumes on the anatomy's grid, linearly interpolated onto the image grid; 0 outside."""
-        if self.coarser > 1.75:  # or tissue between the samples would be lost
-            volumes = [_mean_of_three(volume) for volume in volumes]
-        stack = torch.from_numpy(np.stack(volumes).astype(np.float32))[None]
-        moved = F.grid_sample(stack, self.coordinates, mode="bilinear", padding_mode="zeros", align_corners=True)
-        return list(moved[0].numpy())
-
-
-def _mean_of_three(volume: np.ndarray) -> np.ndarray:
-    """Mean over 3 x 3 x 3 voxels, near enough to the 2 x 2 x 2 of an image of twice the spacing, without its shift."""
-    for axis in range(3):
-        before, after = np.roll(volume, 1, axis), np.roll(volume, -1, axis)  # the rims are air: wrapping does no harm
-        volume = (before + volume + after) * np.float32(1 / 3)
-    return volume
-
-
-def draw_placement(
-    anatomy: Anatomy, size: tuple[int, int, int], spacing: float, rng: np.random.Generator, jitter_mm: float = 30.0
-) -> Placement:
-    """A head turned up to 25 degrees about each axis, scaled 0.8 to 1.2, mirrored half of the time, bent elastically.
-
-    The brain's centre lies within `jitter_mm` of the centre of the image grid of `size` (z, y, x) voxels.
-    """
-    axes = [torch.linspace(-(side - 1) / 2, (side - 1) / 2, side) * spacing for side in size]
-    points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-    matrix = np.diag(1.0 / (rng.uniform(0.82, 1.18) * rng.uniform(0.95, 1.05, 3)))
-    for axis, angle in enumerate(np.deg2rad(rng.uniform(-25, 25, 3))):
-        turn = np.eye(3)
-        first, second = [other for other in range(3) if other != axis]
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        matrix = matrix @ turn
-    if rng.random() < 0.5:
-        matrix[2] *= -1
-    points = points @ torch.from_numpy(matrix.T.astype(np.float32))
-    bend = torch.from_numpy(rng.standard_normal((1, 3, *(int(rng.integers(3, 7)) for _ in range(3))), dtype=np.float32))
-    bend = F.interpolate(bend, size=size, mode="trilinear", align_corners=True)[0].permute(1, 2, 3, 0)
-    points = points + bend * float(rng.uniform(0.0, 4.0))
-    shape = torch.tensor(anatomy.brain.shape)
-    weights = [anatomy.brain.sum(axis=tuple(o for o in range(3) if o != axis)) for axis in range(3)]
-    centre = [float((np.arange(len(w)) * w).sum() / w.sum()) for w in weights]
-    shift = rng.uniform(-1, 1, 3) * jitter_mm / anatomy.spacing
-    voxels = points / anatomy.spacing + torch.tensor([c + s for c, s in zip(centre, shift)], dtype=torch.float32)
-    return Placement((2 * voxels / (shape - 1) - 1).flip(-1)[None].float(), coarser=spacing / anatomy.spacing)
-
-
-def slice_matrices(
-    count: int, spacing: float, thickness: float, distance: float, first: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Thick slices along an axis of `count` voxels as matrices: (slices, count) to acquire, (count, slices) to undo.
-
-    A slice is the mean of a Gaussian profile with full width `thickness` mm; slices lie `distance` mm apart from
-    `first` mm on, and going back is linear interpolation. The third array says which voxels lie between slices.
-    """
-    voxels = np.arange(count) * spacing
-    centres = np.arange(first, voxels[-1] + 1e-6, distance)
-    sigma = np.hypot(thickness / 2.355, 0.3 * spacing)
-    profile = np.exp(-0.5 * ((voxels[None] - centres[:, None]) / sigma) ** 2)
-    profile /= profile.sum(axis=1, keepdims=True)
-    position = (voxels - centres[0]) / distance
-    weights = np.clip(1 - np.abs(np.clip(position, 0, len(centres) - 1)[:, None] - np.arange(len(centres))), 0, None)
-    covered = (position >= -0.5) & (position <= len(centres) - 0.5)
-    return profile.astype(np.float32), weights.astype(np.float32), covered
-
-
-def acquire(image: np.ndarray, spacing: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What a scanner does to a painted head: bias field, thick slices, noise, limited field of view, gamma.
-
-    Returns the image on the same grid (0 outside the field of view) and the field of view, bool (z, y, x).
-    """
-    seen = np.ones(image.shape, dtype=bool)
-    image = image * np.exp(rng.uniform(0.0, 0.35) * smooth_field(image.shape, int(rng.integers(1, 5)), rng))
-    noise = rng.uniform(0.0, 0.08) if rng.random() < 0.7 else 0.0
-    if rng.random() < 0.65:
-        axis = int(rng.choice(3, p=(0.6, 0.2, 0.2)))
-        distance = rng.uniform(max(1.0, spacing), 8.0)
-        parts = slice_matrices(
-            image.shape[axis], spacing, distance * rng.uniform(0.6, 1.0), distance, rng.uniform(0, distance)
-        )
-        acquired = np.tensordot(parts[0], image, axes=(1, axis))
-        restored = np.tensordot(parts[1], rician(acquired, noise, rng), axes=(1, 0))
-        image = np.moveaxis(restored, 0, axis)
-        seen &= np.expand_dims(parts[2], [other for other in range(3) if other != axis])
-    else:
-        image = rician(image, noise, rng)
-    if rng.random() < 0.3:
-        image = blur(image, rng.uniform(0.3, 1.0))
-    for axis, most in enumerate((0.3, 0.15, 0.12)):
-        side = image.shape[axis]
-        for end in range(2):
-            if rng.random() < (0.35 if axis == 0 else 0.15):
-                cut = int(rng.uniform(0, most) * side)
-                place = slice(0, cut) if end == 0 else slice(side - cut, side)
-                seen[tuple(place if other == axis else slice(None) for other in range(3))] = False
-    top = float(image.max()) or 1.0
-    image = top * (image / top) ** np.exp(rng.normal(0, 0.25))
-    if rng.random() < 0.25:  # scanners and anonymisers often set the background to exactly zero
-        image = np.where(image < rng.uniform(0.02, 0.08) * top, 0.0, image)
-    return np.where(seen, image, 0.0).astype(np.float32), seen
-
-
-def rician(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Magnitude of a complex signal with Gaussian noise in both parts."""
-    if sigma == 0.0:
-        return image
-    real = image + sigma * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.hypot(real, sigma * rng.standard_normal(image.shape, dtype=np.float32))
-
-
-def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur, sigma in voxels up to 1."""
-    kernel = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
-    kernel = (kernel / kernel.sum()).float()
-    volume = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None, None]
-    for axis in range(3):
-        shape, padding = [1, 1, 1, 1, 1], [0, 0, 0]
-        shape[2 + axis], padding[axis] = 7, 3
-        volume = F.conv3d(volume, kernel.view(shape), padding=padding)
-    return volume[0, 0].numpy()
 
 
 def synthesise(

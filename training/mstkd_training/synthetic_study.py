@@ -18,11 +18,11 @@ from scipy.ndimage import gaussian_filter, label
 
 from .cache import Sample
 from .contrasts import TISSUES, TUMOUR, draw_contrast
+from .fields import blur, smooth_field
 from .heads import CHANNELS, SPACING, Head
 from .look_alikes import look_alikes
 from .scanner import scan
 from .shapes import BRAIN, CAVITY, ED, ET, NCR, NONE, Shape
-from .synthesis import blur, smooth_field
 from .tumours import TUMOUR_FREE, Site, Tumour, draw_tumour, moved, soft
 
 RANDOM_CONTRAST = 0.2

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from .fields import smooth_field
 from .growth import grow
 from .shapes import CAVITY, ED, ET, NCR, NONE, Shape, place
-from .synthesis import smooth_field
 
 REAL_SHARE = 0.6
 TREATED_SHARE = 0.15  # of the real shapes
