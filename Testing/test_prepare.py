@@ -299,7 +299,7 @@ def test_the_tumour_keeps_its_volume_and_its_place(done: Config) -> None:
 
 
 def test_a_study_is_normalised_in_its_brain_and_zero_outside(done: Config) -> None:
-    study = cache.samples(done.data.cache / "studies", ["BraTS-GLI-00002"])[0]
+    study = cache.samples(done.data.cache, ["BraTS-GLI-00002"])[0]
     assert study.patient == "BraTS-GLI-00002"
     assert study.image.shape == (4, *study.labels.shape)
     for channel in study.image.astype(np.float32):
@@ -428,9 +428,9 @@ def test_time_points_of_one_patient_are_never_split(done: Config) -> None:
             shared(done.data.cache, split_seed=seed, test_share=0.5, validation_share=0),
         )
         for chosen in (made.test, made.training):
-            names = [p.stem for p in cache.samples(done.data.cache / "studies", chosen).data]
+            names = [p.stem for p in cache.samples(done.data.cache, chosen).data]
             assert len(names) == (2 if chosen == ("BraTS-GLI-00001",) else 1)
-    assert len(cache.samples(done.data.cache / "studies", splits.training_patients(done))) == 2
+    assert len(cache.samples(done.data.cache, splits.training_patients(done))) == 2
     assert splits.test_patients(done) == ("BraTS-GLI-00002",)
 
 
@@ -507,7 +507,7 @@ def test_only_a_share_of_the_studies_is_kept_in_memory(
     read: list[Path] = []
     original = cache.Load.__call__
     monkeypatch.setattr(cache.Load, "__call__", lambda self, path: read.append(path) or original(self, path))
-    items = cache.samples(done.data.cache / "studies", ["BraTS-GLI-00001", "BraTS-GLI-00002"], share)
+    items = cache.samples(done.data.cache, ["BraTS-GLI-00001", "BraTS-GLI-00002"], share)
     assert (len(items), len(read)) == (3, kept)
     assert [items[index].patient for index in range(3)] == ["BraTS-GLI-00001"] * 2 + ["BraTS-GLI-00002"]
     assert len(read) == 3
@@ -515,7 +515,27 @@ def test_only_a_share_of_the_studies_is_kept_in_memory(
 
 def test_a_patient_without_prepared_studies_is_named(done: Config) -> None:
     with pytest.raises(FileNotFoundError, match="no prepared study of somebody"):
-        cache.samples(done.data.cache / "studies", ["BraTS-GLI-00001", "somebody"])
+        cache.samples(done.data.cache, ["BraTS-GLI-00001", "somebody"])
+
+
+def test_studies_are_read_by_the_names_in_the_fingerprint_not_by_whatever_lies_there(source: Path) -> None:
+    config = configuration(source)
+    prepare.prepare(config)
+    write_case(source / "BraTS-GLI-00001-102", "brats2024", 7)
+    prepare.prepare(config)
+    studies = config.data.cache / "studies"
+    assert len(cache.samples(config.data.cache, ["BraTS-GLI-00001"])) == 3
+    shutil.rmtree(source / "BraTS-GLI-00001-102")
+    prepare.prepare(config)
+    assert (studies / "BraTS-GLI-00001-102.npz").exists()
+    names = [path.stem for path in cache.samples(config.data.cache, ["BraTS-GLI-00001"]).data]
+    assert names == ["BraTS-GLI-00001-100", "BraTS-GLI-00001-101"]
+    (studies / "BraTS-GLI-00001-101.npz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no prepared study of .*00001-101\.npz"):
+        cache.samples(config.data.cache, ["BraTS-GLI-00001"])
+    (config.data.cache / "fingerprint.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"fingerprint\.json lists no prepared cases"):
+        cache.samples(config.data.cache, ["BraTS-GLI-00001"])
 
 
 # --- lesion patches

@@ -60,6 +60,7 @@ def settings(tmp_path: Path) -> dict:
     }  # fmt: skip
     config = Config.model_validate(values)
     splits.write(splits.make(["a", "b", "v", "t"], config), config)
+    cache.write_text(json.dumps({"names": ["a", "b", "v", "t"]}), config.data.cache / "fingerprint.json")
     return values
 
 
@@ -226,6 +227,10 @@ def test_a_run_holds_its_configuration_terms_scores_and_where_it_comes_from(sett
     assert row["gradients"]["teacher_segmentation"] == 0
     scores = json.loads((config.folder / "validation.jsonl").read_text())
     assert scores["step"] == 4
+    (start,) = json.loads((config.folder / "provenance.json").read_text())
+    assert (start["step"], start["seen"], start["chosen_on"]) == (0, ["a", "b"], ["v"])
+    assert start["packages"]["torch"] == torch.__version__
+    assert start["fingerprint"]["names"] == ["a", "b", "v", "t"]
     state = checkpoint.load(config.folder / "best.pt")
     assert state["best"] == pytest.approx(np.mean(list(scores["mean"].values())))
     assert state["provenance"]["packages"]["torch"] == torch.__version__

@@ -79,25 +79,45 @@ def write_text(text: str, path: Path) -> None:
     os.replace(partial, path)
 
 
-def samples(folder: Path, patients: Iterable[str], in_memory: float = 1.0) -> CacheDataset:
-    """All prepared studies of the patients, by index, sorted by file name; treat what it gives as read-only.
+def samples(cache: Path, patients: Iterable[str], in_memory: float = 1.0) -> CacheDataset:
+    """All prepared studies of the patients, by index, sorted by case; treat what it gives as read-only.
+
+    The fingerprint says which cases there are: a file of a case that has been removed since lies there unread.
 
     Args:
-        folder: with files that are named after their cases, see `cases.patient_of`.
+        cache: with fingerprint.json and studies/<case>.npz, see `cases.patient_of`.
         in_memory: share of the studies that is read now and kept; the others are read each time.
 
     Raises:
-        FileNotFoundError: a patient has no study there.
+        FileNotFoundError: a patient has no study there, or a study no file.
     """
     wanted = set(patients)
-    paths = [path for path in sorted(folder.glob("*.npz")) if patient_of(path.stem) in wanted]
-    missing = sorted(wanted - {patient_of(path.stem) for path in paths})
+    cases = [name for name in cases_of(cache) if patient_of(name) in wanted]
+    missing = sorted(wanted - {patient_of(name) for name in cases})
+    paths = [cache / "studies" / f"{name}.npz" for name in cases]
+    missing += [str(path) for path in paths if not path.exists()]
     if missing:
         raise FileNotFoundError(
-            f"no prepared study of {', '.join(missing)} in {folder}: run `python training/prepare.py` with this "
+            f"no prepared study of {', '.join(missing)} in {cache}: run `python training/prepare.py` with this "
             "configuration"
         )
     return CacheDataset(paths, Load(), cache_rate=in_memory, copy_cache=False, progress=False)
+
+
+def cases_of(cache: Path) -> list[str]:
+    """The names of the prepared cases, sorted, as fingerprint.json lists them.
+
+    Raises:
+        FileNotFoundError: it does not, or is not there.
+    """
+    path = cache / "fingerprint.json"
+    content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "names" not in content:
+        raise FileNotFoundError(
+            f"{path} lists no prepared cases: run `python training/prepare.py` with this configuration (what is "
+            "prepared already is kept)"
+        )
+    return sorted(content["names"])
 
 
 def read(folder: Path) -> list[Sample]:

@@ -55,7 +55,7 @@ class DataConfig(Section):
     in_memory: float = Field(1.0, ge=0, le=1)  # share of the prepared studies that is kept in memory
     workers: PositiveInt = 1  # processes that prepare.py works with
     skip_bad: bool = False  # leave out cases that cannot be used, instead of refusing the whole data set
-    # Patients that appear both among the whole studies and, under another name, among the patches.
+    # Patients that appear under two names: name -> the other one. Those of the archives are known, see identity.py.
     aliases: dict[str, str] = Field(default_factory=dict)
 
     @property

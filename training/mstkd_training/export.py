@@ -7,8 +7,9 @@ from pathlib import Path
 
 from MSTKDSegmenterLib.engine import package as packages
 
-from . import cache, splits
+from . import patches, splits
 from .config import Config
+from .identity import identities
 from .networks import trained_student
 
 HALF = {"WT": 0.5, "TC": 0.5, "ET": 0.5}
@@ -70,7 +71,8 @@ def _data(config: Config) -> str:
     parts = splits.read(config)
     words = [f"Studies of {len(parts.training)} patients of {DATA[config.data.layout][0]}"]
     if config.data.patches:
-        patients = {sample.patient for sample in cache.read(config.data.cache / "patches")}
-        words.append(f"and lesion patches of {len(patients)} further BraTS 2020 patients")
+        pasted = identities({patch.patient for patch in patches.read(config)}, config.data)
+        further = pasted - identities(parts.training, config.data)
+        words.append(f"and lesion patches of {len(further)} further BraTS 2020 patients")
     chosen = f" Weights chosen on: {', '.join(parts.validation)}." if parts.validation else ""
     return f"{' '.join(words)}.{chosen} Kept out of training and measured on: {', '.join(parts.test)}."

@@ -30,15 +30,16 @@ def fingerprint(
         left_out: cases that are skipped, with the reasons.
 
     Returns:
-        Plain values. Sizes and spacings (x, y, z; mm) are the same for the sequences of a case; intensities are
-        percentiles in the brain, of each the range over the cases; volumes are in ml, on the native grid, "absent"
-        counts the cases without the region.
+        Plain values. "names" are the cases', which cache.samples goes by. Sizes and spacings (x, y, z; mm) are the same
+        for the sequences of a case; intensities are percentiles in the brain, of each the range over the cases; volumes
+        are in ml, on the native grid, "absent" counts the cases without the region.
     """
     known = [facts[case.name] for case in cases]
     return {
         "layout": data.layout,
         "convention": data.convention,
         "cases": len(cases),
+        "names": sorted(case.name for case in cases),
         "patients": len({case.patient for case in cases}),
         "left_out": {name: list(reasons) for name, reasons in sorted(left_out.items())},
         "files_sha256": _hash(cases, facts),

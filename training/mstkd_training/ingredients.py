@@ -57,6 +57,4 @@ def for_training(config: Config) -> Ingredients | None:
             f"data.synthetic={data.synthetic:g} with data.spacing={data.spacing:g}: synthetic studies have "
             f"{SPACING_MM:g} mm; set data.spacing={SPACING_MM:g}, or data.synthetic=0"
         )
-    apart = {*splits.test_patients(config), *splits.validation_patients(config)}
-    apart |= {data.aliases[patient] for patient in apart if patient in data.aliases}
-    return read(data.source, data.cache, apart)
+    return read(data.source, data.cache, splits.kept_apart(config))

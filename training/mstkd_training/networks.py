@@ -7,6 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import checkpoint
 from .config import Config, load
+from .seen import check_teacher
 
 
 def network_config(config: Config, size: str | None = None) -> NetworkConfig:
@@ -42,13 +43,19 @@ def new_average(student: MSTKDNet, decay: float) -> AveragedModel:
 
 
 def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
-    """The teacher that the configuration asks for."""
+    """The teacher that the configuration asks for.
+
+    Raises:
+        ValueError: a frozen one has learnt from patients whom this run keeps apart.
+        FileNotFoundError: a frozen one's run has no checkpoint or no provenance.json, or the data are not prepared.
+    """
     kind = config.teacher.kind
     if kind == "none":
         return None
     if kind == "ema":
         return average.module
     if kind == "frozen":
+        check_teacher(config)
         return trained_student(load(config.runs / config.teacher.run / "config.json").at(config.runs))
     return build(network_config(config, config.teacher.size))
 

@@ -50,14 +50,18 @@ def prepare(data: DataConfig) -> None:
 
 
 def read(config: Config) -> list[cache.Sample]:
-    """The patches of all patients but those that test or validate, whom `data.aliases` (study -> patch) names.
+    """The patches of all patients but those that test or validate, under whatever name.
 
     Raises:
         FileNotFoundError: none are prepared.
     """
-    apart = {*splits.test_patients(config), *splits.validation_patients(config)}
-    apart |= {config.data.aliases[patient] for patient in apart if patient in config.data.aliases}
+    apart = splits.kept_apart(config)
     return [patch for patch in cache.read(config.data.cache / "patches") if patch.patient not in apart]
+
+
+def patients(data: DataConfig) -> set[str]:
+    """Whose patches are prepared."""
+    return {path.stem.split("_", 1)[1] for path in (data.cache / "patches").glob("*.npz")}
 
 
 def _placed(data: DataConfig) -> Iterator[cache.Sample]:

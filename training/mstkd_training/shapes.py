@@ -68,6 +68,11 @@ def load_shapes(folder: Path, without: Collection[str] = ()) -> tuple[list[Shape
     return [shape for shape in untreated if shape], [shape for shape in treated if shape]
 
 
+def patients(folder: Path) -> set[str]:
+    """Whose tumours before any treatment the archive in `folder` holds; of the treated ones it does not say."""
+    return set(map(str, _load(folder / MASKS, "patient")["patient"]))
+
+
 def place(
     shape: Shape, size: tuple[int, ...], spacing: float, at: np.ndarray, rng: np.random.Generator, mirrored: bool
 ) -> np.ndarray:
@@ -113,6 +118,7 @@ def _cut(labels: np.ndarray, values: Mapping[int, int], spacing: Sequence[float]
     return Shape(box, sides, first + (low + high - 1) / 2 * sides)
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
+def _load(path: Path, *keys: str) -> dict[str, np.ndarray]:
+    """The arrays of a compressed .npz, all if none are named."""
     with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as arrays:
-        return {key: arrays[key] for key in arrays}
+        return {key: arrays[key] for key in keys or arrays}

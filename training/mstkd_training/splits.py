@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from .cache import write_text
 from .config import Config
+from .identity import all_names
+from .identity import names as one_name
 
 
 class Splits(BaseModel):
@@ -31,7 +33,8 @@ def make(patients: Iterable[str], config: Config) -> Splits:
     """The splits that a configuration wants of these patients.
 
     `data.held_out` and `data.validation` are taken as they are. Without `held_out`, shares of the patients are drawn by
-    `data.split_seed`; with it, validation stays empty unless it is given too.
+    `data.split_seed`; with it, validation stays empty unless it is given too. Several names of one patient, see
+    identity.names, stay together.
 
     Raises:
         ValueError: a name that is not a patient, one in both lists, or nobody left to train with.
@@ -39,12 +42,13 @@ def make(patients: Iterable[str], config: Config) -> Splits:
     data = config.data
     everyone = sorted(set(patients))
     _check_names(config, everyone)
-    test, validation = sorted(data.held_out), sorted(data.validation)
+    test, validation = (sorted(all_names(given, data) & set(everyone)) for given in (data.held_out, data.validation))
     if not test:
-        free = [patient for patient in everyone if patient not in validation]
+        people = _people([patient for patient in everyone if patient not in validation], config)
         shares = [data.test_share, 0.0 if validation else data.validation_share]
-        drawn = partition_dataset(free, [*shares, 1 - sum(shares)], shuffle=True, seed=data.split_seed)
-        test, validation = sorted(drawn[0]), validation or sorted(drawn[1])
+        drawn = partition_dataset(people, [*shares, 1 - sum(shares)], shuffle=True, seed=data.split_seed)
+        test, chosen = (sorted(name for person in part for name in person) for part in drawn[:2])
+        validation = validation or chosen
     training = [patient for patient in everyone if patient not in {*test, *validation}]
     if not training:
         raise ValueError(
@@ -114,6 +118,20 @@ def training_patients(config: Config) -> tuple[str, ...]:
     return read(config).training
 
 
+def kept_apart(config: Config) -> set[str]:
+    """Every name of the patients that test or validate: nothing of theirs is to be trained with."""
+    parts = read(config)
+    return all_names((*parts.test, *parts.validation), config.data)
+
+
+def _people(patients: list[str], config: Config) -> list[tuple[str, ...]]:
+    """The names of each person, in the order of the first ones."""
+    known, people = one_name(config.data), {}
+    for patient in patients:
+        people.setdefault(known.get(patient, patient), []).append(patient)
+    return [tuple(same) for same in people.values()]
+
+
 def _check_names(config: Config, everyone: list[str]) -> None:
     data = config.data
     for key, names in (("held_out", data.held_out), ("validation", data.validation)):
@@ -123,9 +141,11 @@ def _check_names(config: Config, everyone: list[str]) -> None:
                 f"data.{key} names {', '.join(unknown)}, who is not among the {len(everyone)} patients: "
                 f"{_some(everyone)}. Patients are meant, without the number of the time point"
             )
-    both = sorted(set(data.held_out) & set(data.validation))
+    both = sorted(all_names(data.held_out, data) & set(data.validation))
     if both:
-        raise ValueError(f"{', '.join(both)} is in data.held_out and in data.validation: choose one of them")
+        raise ValueError(
+            f"{', '.join(both)} is in data.held_out and in data.validation, maybe under another name: choose one"
+        )
 
 
 def _difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from . import cache, checkpoint, ingredients, splits
+from . import cache, checkpoint, ingredients, patches, provenance, splits
 from .config import Config
 from .data import TrainingSet
 from .discriminator import StyleDiscriminator
@@ -26,7 +26,6 @@ from .distributed import Schedule, World, join
 from .log import Log
 from .losses.style import discriminated
 from .networks import new_average, new_student, new_teacher
-from .provenance import provenance
 from .validation import picture, validate
 
 Batch = dict[str, Tensor]
@@ -104,7 +103,10 @@ class Trainer:
         if self.world.first:
             state = {name: part.state_dict() for name, part in self._parts().items()}
             numbers = {"step": self.step, "skipped": self.skipped, "best": self.best}
-            told = {"config": self.config.model_dump(mode="json"), "provenance": provenance(self.config.data.cache)}
+            told = {
+                "config": self.config.model_dump(mode="json"),
+                "provenance": provenance.provenance(self.config.data.cache),
+            }
             checkpoint.save({**state, **numbers, **told, "random": states}, self.config.folder / name)
 
     def resume(self) -> bool:
@@ -141,6 +143,7 @@ class Trainer:
         if world.first:
             config.folder.mkdir(parents=True, exist_ok=True)
             (config.folder / "config.json").write_text(config.model_dump_json(indent=2), encoding="utf-8")
+            provenance.write(config, self.step)
         training, validation = self._studies()
         with ExitStack() as stack:
             log = stack.enter_context(Log(config, self.step)) if world.first else None
@@ -253,7 +256,7 @@ class Trainer:
     def _studies(self) -> tuple[Sequence[cache.Sample], Sequence[cache.Sample]]:
         data = self.config.data
         read = {
-            name: cache.samples(data.cache / "studies", patients, data.in_memory) if patients else []
+            name: cache.samples(data.cache, patients, data.in_memory) if patients else []
             for name, patients in (
                 ("training", splits.training_patients(self.config)),
                 ("validation", splits.validation_patients(self.config)),
@@ -264,10 +267,10 @@ class Trainer:
     def _steps(self, training: Sequence[cache.Sample]) -> Iterator[list[Batch]]:
         """The batches of each remaining step."""
         config, optim = self.config, self.config.optim
-        patches = cache.read(config.data.cache / "patches") if config.data.patches else []
+        lesions = patches.read(config) if config.data.patches else []
         schedule = Schedule(self.world, optim.batch, optim.accumulate, self.step, optim.steps)
         made = ingredients.for_training(config)
-        items = TrainingSet(training, patches, config, schedule.samples_per_step, made.study if made else None)
+        items = TrainingSet(training, lesions, config, schedule.samples_per_step, made.study if made else None)
         loader = iter(
             DataLoader(
                 items,

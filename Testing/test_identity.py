@@ -1,0 +1,135 @@
+"""One patient under several names: together in the splits, apart from the test, unknown to a frozen teacher."""
+
+from __future__ import annotations
+
+import io
+import json
+import lzma
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
+
+from mstkd_training import cache, identity, patches, splits
+from mstkd_training.config import Config
+from mstkd_training.provenance import write
+from mstkd_training.seen import check_teacher
+
+TWICE = "BraTS2021_01426"
+OLD = identity.KNOWN[TWICE]
+
+
+def configuration(tmp_path: Path, name: str = "mine", teacher: dict | None = None, **data: object) -> Config:
+    data = {"cache": tmp_path / "cache", "patches": False, **data}
+    return Config(name=name, runs=tmp_path, teacher=teacher or {"kind": "none"}, data=data)
+
+
+def prepared(config: Config, *patients: str) -> Config:
+    splits.write(splits.make(patients, config), config)
+    return config
+
+
+def patch_of(patient: str, config: Config, number: int = 0) -> None:
+    empty = np.zeros((2, 2, 2), np.uint8)
+    piece = cache.Sample(patient, np.zeros((4, 2, 2, 2), np.float16), empty > 0, empty, np.zeros(3))
+    cache.save(piece, config.data.cache / "patches" / f"{number:04d}_{patient}.npz")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_patient_with_two_names_is_never_on_both_sides(tmp_path: Path, seed: int) -> None:
+    everyone = [TWICE, OLD, *(f"p{number}" for number in range(8))]
+    made = splits.make(everyone, configuration(tmp_path, split_seed=seed, test_share=0.3, validation_share=0.3))
+    assert made.patients == tuple(sorted(everyone))
+    assert sum({TWICE, OLD} <= set(part) for part in (made.test, made.validation, made.training)) == 1
+
+
+def test_a_list_that_names_a_patient_means_the_other_name_too(tmp_path: Path) -> None:
+    assert splits.make([TWICE, OLD, "p"], configuration(tmp_path, held_out=[OLD])).test == (TWICE, OLD)
+    with pytest.raises(ValueError, match=rf"{TWICE} is in data\.held_out .* under another name"):
+        splits.make([TWICE, OLD, "p"], configuration(tmp_path, held_out=[OLD], validation=[TWICE]))
+
+
+def test_patches_of_a_tested_patient_are_left_out_without_being_asked_to(tmp_path: Path) -> None:
+    config = prepared(configuration(tmp_path, patches=True, held_out=[TWICE]), TWICE, "p")
+    for number, patient in enumerate((OLD, "BraTS20_Training_001")):
+        patch_of(patient, config, number)
+    assert [patch.patient for patch in patches.read(config)] == ["BraTS20_Training_001"]
+
+
+def test_names_that_lead_on_and_on_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.aliases: a leads to b, which leads to c"):
+        identity.names(configuration(tmp_path, aliases={"a": "b", "b": "c"}).data)
+
+
+def frozen(tmp_path: Path, **data: object) -> Config:
+    return configuration(tmp_path, "student", {"kind": "frozen", "run": "teacher"}, **data)
+
+
+def test_a_frozen_teacher_must_not_know_whom_its_student_is_tested_on(tmp_path: Path) -> None:
+    everyone = (TWICE, "a", "b", "c", "d")
+    teacher = configuration(tmp_path, "teacher", cache=tmp_path / "one", held_out=["b"], validation=["c"], patches=True)
+    prepared(teacher, "a", "b", "c", "d")
+    patch_of(OLD, teacher)
+    write(teacher, step=0)
+    for held_out, validation, met in (
+        ([TWICE], ["c"], f"test: {OLD}"),
+        (["c"], [], "test: c"),  # the teacher's weights were chosen on this patient
+        (["b"], ["a"], "validation: a"),
+    ):
+        student = frozen(tmp_path, cache=tmp_path / met, held_out=held_out, validation=validation)
+        prepared(student, *everyone)
+        with pytest.raises(ValueError, match=rf"run 'teacher' knows patients whom this run keeps apart \({met}\)"):
+            check_teacher(student)
+    check_teacher(prepared(frozen(tmp_path, cache=tmp_path / "two", held_out=["b"], validation=["c"]), *everyone))
+
+
+def test_what_a_teachers_teacher_has_seen_counts(tmp_path: Path) -> None:
+    write(prepared(configuration(tmp_path, "teacher", held_out=["b"]), "a", "b"), step=0)
+    second = configuration(
+        tmp_path, "second", {"kind": "frozen", "run": "teacher"}, cache=tmp_path / "two", held_out=["b"]
+    )
+    write(prepared(second, "b", "c"), step=0)
+    third = configuration(
+        tmp_path, "third", {"kind": "frozen", "run": "second"}, cache=tmp_path / "three", held_out=["a"]
+    )
+    with pytest.raises(ValueError, match="test: a"):
+        check_teacher(prepared(third, "a", "b", "c"))
+
+
+def test_a_teacher_that_does_not_say_whom_it_has_seen_is_refused(tmp_path: Path) -> None:
+    student = prepared(frozen(tmp_path, held_out=["b"]), "a", "b")
+    with pytest.raises(FileNotFoundError, match="nobody knows whom run 'teacher' has learnt from"):
+        check_teacher(student)
+
+
+def test_a_start_is_noted_where_something_has_changed(tmp_path: Path) -> None:
+    config = prepared(configuration(tmp_path, held_out=["b"]), "a", "b")
+    write(config, step=0)
+    write(config, step=7)
+    path = config.folder / "provenance.json"
+    assert [start["step"] for start in json.loads(path.read_text())] == [0]
+    (config.data.cache / "fingerprint.json").write_text('{"files_sha256": "other"}')
+    write(config, step=9)
+    assert [start["step"] for start in json.loads(path.read_text())] == [0, 9]
+
+
+def test_the_known_names_are_those_of_the_label_maps_that_coincide(shared_data: Path, tmp_path: Path) -> None:
+    with np.load(io.BytesIO(lzma.decompress((shared_data / patches.MASKS).read_bytes()))) as arrays:
+        theirs, owners = (arrays["labels"][:, 1::4, 1::4, 1::4] > 0).reshape(-1, 32**3), arrays["patient"]
+    found = {}
+    with tarfile.open(shared_data / "brats_cases.tar.xz") as archive:
+        for member in archive:
+            if member.name.endswith("_seg.nii"):
+                archive.extract(member, tmp_path, filter="data")
+                labels = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / member.name))).transpose(2, 1, 0)
+                # both cover one field, with 240 x 240 x 155 and with 128^3 voxels
+                centres = [((np.arange(1, 128, 4) + 0.5) * side / 128).astype(int) for side in labels.shape]
+                mine = labels[np.ix_(*centres)].ravel() > 0
+                dice = 2 * (theirs & mine).sum(axis=1) / (theirs.sum(axis=1) + mine.sum())
+                if dice.max() > 0.9:
+                    found[Path(member.name).parent.name] = str(owners[dice.argmax()])
+    assert found == identity.KNOWN

@@ -1,0 +1,76 @@
+"""Whom a run has learnt from, so that no student is tested on those whom its teacher knows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from . import patches, shapes, splits
+from .config import Config
+from .identity import identities
+
+FILE = "provenance.json"
+
+
+def seen(config: Config) -> list[str]:
+    """The patients, each by one name (see identity), whose images, lesions or tumour shapes the weights come from.
+
+    Those of a frozen teacher are among them: what it has learnt from them goes into the student.
+
+    Raises:
+        FileNotFoundError: the data are not prepared, or the teacher's run does not say whom it has seen.
+    """
+    data, apart = config.data, splits.kept_apart(config)
+    patients = set(splits.training_patients(config))
+    if data.patches:
+        patients |= patches.patients(data) - apart
+    if data.synthetic:
+        patients |= shapes.patients(data.source) - apart
+    found = identities(patients, data)
+    if config.teacher.kind == "frozen":
+        found |= _recorded(config.runs / config.teacher.run)["seen"]
+    return sorted(found)
+
+
+def chosen_on(config: Config) -> list[str]:
+    """The patients, each by one name, who chose among the run's weights or among its teacher's."""
+    found = identities(splits.validation_patients(config), config.data)
+    if config.teacher.kind == "frozen":
+        found |= _recorded(config.runs / config.teacher.run)["chosen_on"]
+    return sorted(found)
+
+
+def check_teacher(config: Config) -> None:
+    """Refuse a frozen teacher that has learnt from patients of this run's validation or test.
+
+    Patients who have chosen the teacher's weights may choose the student's, but not test it.
+
+    Raises:
+        ValueError: it has; the patients are named.
+        FileNotFoundError: its run does not say whom it has seen, or this run's data are not prepared.
+    """
+    teacher, parts = _recorded(config.runs / config.teacher.run), splits.read(config)
+    known = {
+        "test": identities(parts.test, config.data) & (teacher["seen"] | teacher["chosen_on"]),
+        "validation": identities(parts.validation, config.data) & teacher["seen"],
+    }
+    met = [f"{part}: {', '.join(sorted(names))}" for part, names in known.items() if names]
+    if met:
+        raise ValueError(
+            f"the teacher of run {config.teacher.run!r} knows patients whom this run keeps apart ({'; '.join(met)}): "
+            "its student's scores would be too good. Train the teacher with this run's splits, or choose others in "
+            "data.held_out and data.validation"
+        )
+
+
+def _recorded(folder: Path) -> dict[str, set[str]]:
+    """What all starts of a run have noted."""
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist, so nobody knows whom run {folder.name!r} has learnt from: start "
+            "`python training/train.py` with its configuration once more (it writes the file; a finished run trains no "
+            "further)"
+        )
+    starts = json.loads(path.read_text(encoding="utf-8"))
+    return {key: {name for start in starts for name in start[key]} for key in ("seen", "chosen_on")}
