@@ -10,7 +10,7 @@ from typing import Any
 import slicer
 import vtk
 from MSTKDSegmenterLib import dependencies
-from MSTKDSegmenterLib.logic import REPORT_ATTRIBUTE, MSTKDSegmenterLogic, Run, summary
+from MSTKDSegmenterLib.logic import REPORT_ATTRIBUTE, MSTKDSegmenterLogic, Run
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -33,13 +33,17 @@ class MSTKDSegmenter(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["MSTKDSegmenter developers"]
         self.parent.helpText = _(
-            "Segments whole tumour, tumour core and enhancing tumour of a glioma from any subset of the MRI sequences "
-            "FLAIR, T1, T1ce (with contrast agent) and T2. Choose the sequences that you have and leave the others "
-            "empty. For research, not for clinical decisions."
+            "Segments whole tumour (WT), tumour core (TC) and enhancing tumour (ET) of a glioma from any subset of the "
+            "MRI sequences FLAIR, T1, T1ce (with contrast agent) and T2, and says beforehand how reliable each is. "
+            "Volumes are recognised when they are loaded. Leave a sequence that you do not have at 'missing', then "
+            "press Apply. For research, not for clinical decisions."
         )
         self.parent.acknowledgementText = _(
-            "The network follows MST-KDNet (multi-scale transformer knowledge distillation). It was trained on studies "
-            "of the BraTS challenges; please cite them (Menze 2015, Bakas 2017, Baid 2021)."
+            "The network follows MST-KDNet: S. Zhu et al., Bridging the Gap in Missing Modalities: Leveraging "
+            "Knowledge Distillation and Style Matching for Brain Tumor Segmentation, MICCAI 2025, arXiv:2507.22626. It "
+            "was trained on studies of the BraTS challenges. Please cite it, and for BraTS: Menze et al. 2015, "
+            "doi:10.1109/TMI.2014.2377694; Bakas et al. 2017, doi:10.1038/sdata.2017.117; Baid et al. 2021, "
+            "arXiv:2107.02314. The report of a result names the model that was used and its citations."
         )
         slicer.app.connect("startupCompleted()", loadTerminology)
 
@@ -50,20 +54,26 @@ def loadTerminology() -> None:
 
 
 class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: four volume selectors, device, Apply, Cancel, progress."""
+    """The panel: connects its pieces (MSTKDSegmenterLib/panel) with the parameter node, the scene and the logic."""
 
     def __init__(self, parent: Any = None) -> None:
         self.logic: MSTKDSegmenterLogic | None = None
         self._parameterNode: Any = None
         self._parameterNodeGuiTag: Any = None
+        self._choices: Any = None
         self._run: Run | None = None
-        self._timer: Any = None
+        self._entered = False
         # last: without a parent, the base class calls setup()
         super().__init__(parent)
 
     def setup(self) -> None:
         """Called once, when the panel is opened for the first time."""
         import qt  # only here: the logic works without
+        from MSTKDSegmenterLib.panel.card import Card
+        from MSTKDSegmenterLib.panel.inputs import Inputs
+        from MSTKDSegmenterLib.panel.messages import Messages
+        from MSTKDSegmenterLib.panel.results import Results
+        from MSTKDSegmenterLib.panel.running import Running
 
         super().setup()
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/MSTKDSegmenter.ui"))
@@ -71,28 +81,50 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = MSTKDSegmenterLogic()
-        self._timer = qt.QTimer()
-        self._timer.setInterval(200)
-        self._timer.timeout.connect(self._onTimer)
+        self._messages = Messages(self.ui)
+        self._inputs, self._card, self._running = Inputs(self.ui), Card(self.ui), Running(self.ui)
+        self._results = Results(self.ui, self._messages.fail)
+        # volumes come several at a time, and get their voxels and names only after they were added
+        self._proposing = qt.QTimer()
+        self._proposing.setSingleShot(True)
+        self._proposing.setInterval(100)
+        self._proposing.timeout.connect(self._propose)
+        self.ui.recogniseButton.clicked.connect(self.onRecognise)
+        self.ui.installButton.clicked.connect(self.onInstall)
         self.ui.applyButton.clicked.connect(self.onApply)
         self.ui.cancelButton.clicked.connect(self.onCancel)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._onSceneEndClose)
+        self.ui.modelFolder.currentPathChanged.connect(self._onModelFolder)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneReplaced)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneReplaced)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        # before the selectors, which move on to the next volume when theirs is removed
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=10.0)
         self._initializeParameterNode()
+        self._messages.show_packages()
 
     def cleanup(self) -> None:
         """Called when the application closes or the module is reloaded."""
-        self._end()
+        self._proposing.stop()
+        if self._run is not None:
+            self._run.close()
+            self._end()
         self._setParameterNode(None)
+        self._results.cleanup()
         self.removeObservers()
 
     def enter(self) -> None:
         """Called each time the user comes to this module."""
+        self._entered = True
         self._initializeParameterNode()
+        self._messages.show_packages()
+        self._propose()
 
     def exit(self) -> None:
-        """Called each time the user leaves for another module; a run that has started goes on."""
-        self._setParameterNode(None)
+        """Called each time the user leaves for another module; a run that has started goes on, and its progress is
+        still shown: the parameter node stays connected."""
+        self._entered = False
 
     def onReload(self) -> None:
         """Reload the library too, not only this file."""
@@ -100,103 +132,146 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             del sys.modules[name]
         super().onReload()
 
+    def onRecognise(self) -> None:
+        """Drop the choices made by hand."""
+        self._choices.forget()
+        self._propose()
+
+    def onInstall(self) -> bool:
+        """Install what is missing, after asking; whether everything is there."""
+        from MSTKDSegmenterLib.panel import installing
+
+        try:
+            return installing.ensure()
+        except RuntimeError as error:
+            self._messages.fail(error)
+            return False
+        finally:
+            self._messages.show_packages()
+
     def onApply(self) -> None:
         """Start the segmentation; it runs in a process of its own."""
-        try:
-            self._run = self.logic.start(self._volumes(), self._parameterNode.device)
-        except (ValueError, RuntimeError) as error:
-            self._fail(error)
+        self._messages.clear()
+        if not self.onInstall():
             return
-        self.ui.progressBar.value = 0
-        self._say(_("Starting"))
-        self._timer.start()
-        self._update()
+        parameters = self._parameterNode
+        try:
+            self._run = self.logic.segmentInBackground(
+                self._choices.volumes(),
+                onProgress=self._running.show,
+                onFinished=self._onFinished,
+                onFailed=self._onFailed,
+                device=parameters.device,
+                model=parameters.modelFolder or None,
+                same_patient=parameters.samePatient,
+                exclusive=parameters.exclusive,
+                probabilities=parameters.probabilities,
+            )
+        except (ValueError, RuntimeError) as error:
+            self._messages.fail(error)
+            return
+        self._running.start()
+        self._updateApply()
 
     def onCancel(self) -> None:
         """Ask the running segmentation to stop."""
-        self._run.child.cancel()
-        self._say(_("Stopping"))
+        self._run.cancel()
+        self._running.stopping()
 
-    def _onTimer(self) -> None:
-        running = self._run.child.running()
-        for event in self._run.child.events():
-            self.ui.progressBar.value = round(100 * event.fraction)
-            self._say(f"{event.stage}: {event.message}")
-            if event.stage == "device" and event.fraction > 0:
-                self.ui.deviceLabel.text = event.message
-        if not running:
-            self._timer.stop()
-            self._finish()
+    def _onFinished(self, result: Any) -> None:
+        self._end()
+        self._results.add(result)
+        self._parameterNode.result = result.segmentation
 
-    def _finish(self) -> None:
-        try:
-            segmentationNode = self.logic.finish(self._run)
-        except (ValueError, RuntimeError) as error:
-            self._fail(error)
-        else:
-            segmentationNode.CreateClosedSurfaceRepresentation()
-            self.ui.progressBar.value = 100
-            self._say(summary(self.logic.report))
-        finally:
-            self._end()
+    def _onFailed(self, error: Exception) -> None:
+        self._end()
+        self._messages.fail(error)
 
     def _end(self) -> None:
-        """Leave nothing running and nothing on the disk."""
-        if self._run is not None:
-            self._timer.stop()
-            self._run.close()
-            self._run = None
+        self._run = None
+        self._running.end()
+        self._updateApply()
+
+    def _propose(self) -> None:
+        if self._entered and not slicer.mrmlScene.IsBatchProcessing():
+            self._inputs.forget()
+            self._choices.propose()
             self._update()
 
-    def _fail(self, error: Exception) -> None:
-        from MSTKDSegmenterLib.engine.errors import Cancelled
+    def _update(self) -> None:
+        self._inputs.show(self._choices)
+        self._card.show(self._choices.volumes(), self._parameterNode.modelFolder)
+        self._results.show(self._parameterNode.result)
+        self._updateApply()
 
-        self.ui.progressBar.value = 0
-        self._say(str(error))
-        if not isinstance(error, Cancelled):
-            slicer.util.errorDisplay(str(error), windowTitle=_("Segmentation failed"))
+    def _updateApply(self) -> None:
+        hindrance = self._hindrance()
+        self.ui.applyButton.enabled = not hindrance
+        self.ui.applyButton.toolTip = hindrance or _("Segment from {sequences}").format(
+            sequences="+".join(self._choices.volumes())
+        )
 
-    def _say(self, text: str) -> None:
-        self.ui.statusLabel.text = text
-
-    def _volumes(self) -> dict[str, Any]:
-        """The chosen volumes by sequence."""
-        if self._parameterNode is None:
-            return {}
-        from MSTKDSegmenterLib.engine.sequences import SEQUENCES
-
-        chosen = {sequence: getattr(self._parameterNode, "volume" + sequence) for sequence in SEQUENCES}
-        return {sequence: node for sequence, node in chosen.items() if node is not None}
-
-    def _update(self, caller: Any = None, event: Any = None) -> None:
-        volumes = self._volumes()
-        self.ui.applyButton.enabled = bool(volumes) and self._run is None
-        self.ui.cancelButton.enabled = self._run is not None
-        if volumes:
-            self.ui.applyButton.toolTip = _("Segment from {sequences}").format(sequences="+".join(volumes))
-        else:
-            self.ui.applyButton.toolTip = _("Choose at least one sequence")
+    def _hindrance(self) -> str:
+        """Why Apply cannot be pressed, with the remedy; empty if it can."""
+        if self._run is not None:
+            return _("A segmentation is running. Wait until it is done, or cancel it.")
+        if not self._choices.volumes():
+            return _("Choose at least one sequence.")
+        return self._inputs.blocked or self._card.problem
 
     def _initializeParameterNode(self) -> None:
-        self._setParameterNode(self.logic.getParameterNode())
+        parameterNode = self.logic.getParameterNode()
+        if self._parameterNode is None or parameterNode.parameterNode is not self._parameterNode.parameterNode:
+            self._setParameterNode(parameterNode)
 
     def _setParameterNode(self, parameterNode: Any) -> None:
+        from MSTKDSegmenterLib.panel.choices import Choices
+        from MSTKDSegmenterLib.panel.running import name_devices
+
         if self._parameterNode is not None:
             self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
         self._parameterNode = parameterNode
         if parameterNode is not None:
+            self._choices = Choices(parameterNode)
             self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._update)
-            self._update()
+            name_devices(self.ui.deviceSelector)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+            self._onParametersModified()
+
+    def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+        if slicer.mrmlScene.IsBatchProcessing():
+            return  # a scene is closed or loaded: nobody has chosen anything
+        self.ui.modelFolder.currentPath = self._parameterNode.modelFolder
+        if self._choices.notice():
+            self._choices.propose()
+        self._update()
+
+    def _onModelFolder(self, path: str) -> None:
+        if self._parameterNode is not None:
+            self._parameterNode.modelFolder = path
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, caller: Any, event: Any, node: Any) -> None:
+        if self._entered and node.IsA("vtkMRMLScalarVolumeNode"):
+            self._proposing.start()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
+        if node.IsA("vtkMRMLScalarVolumeNode") and not slicer.mrmlScene.IsBatchProcessing():
+            self._choices.release(node)
+            self._proposing.start()
 
     def _onSceneStartClose(self, caller: Any, event: Any) -> None:
-        self._end()
-        self._setParameterNode(None)
+        if self._run is not None:
+            self._running.stopping()  # the run has noticed by itself
 
-    def _onSceneEndClose(self, caller: Any, event: Any) -> None:
-        if self.parent.isEntered:
-            self._initializeParameterNode()
+    def _onSceneReplaced(self, caller: Any, event: Any) -> None:
+        self._initializeParameterNode()
+        self._choices.accept()
+        self._messages.clear()
+        self._onParametersModified()
+        self._proposing.start()
 
 
 class MSTKDSegmenterTest(ScriptedLoadableModuleTest):

@@ -20,7 +20,7 @@ device.tune_cpu = lambda: types.SimpleNamespace(reason="one thread")
 package.load = lambda folder: folder
 package.default_folder = lambda: "the one that ships"
 
-def segment(study, package, device, progress, cancelled):
+def segment(study, package, device, progress, cancelled, keep=None):
     job = Job(progress, cancelled)
     job.report("first", 0.25, "ein schöner Anfang")
 {body}
@@ -29,15 +29,45 @@ def segment(study, package, device, progress, cancelled):
     labels[1:7, 1:8, 1:9] = 2
     labels[2:6, 2:6, 2:6] = 1
     labels[3:5, 3:5, 3:5] = 3
+    for number, region in enumerate(("WT", "TC", "ET")):
+        if keep is not None:
+            keep(region, grid.image((labels > number).astype(np.float32) * np.float32(0.75)))
     report = {{
-        "package": str(package),
-        "device": device,
+        "format": 1,
+        "created": "2026-01-02T03:04:05+00:00",
         "subset": "+".join(study.subset),
-        "names": [image.source for image in study.images.values()],
-        "harmonising": {{"reference": study.subset[0]}},
-        "model": {{"name": "student", "version": "1.2"}},
+        "inputs": {{
+            name: {{"source": image.source, "recognised_by": image.recognised_by, "grid": grid.to_dict()}}
+            for name, image in study.images.items()
+        }},
+        "harmonising": {{
+            "reference": study.subset[0],
+            "reference_reason": "It stands first.",
+            "skull_stripped": dict.fromkeys(study.subset, True),
+            "registration": {{
+                name: {{"registered": False, "judgement": "aligned already"}} for name in study.subset[1:]
+            }},
+            "share_of_brain_covered": dict.fromkeys(study.subset, 1.0),
+            "working_grid": grid.to_dict(),
+            "brain_ml": 1400.0,
+        }},
+        "model": {{
+            "name": "student", "version": "1.2", "folder": str(package), "sha256": "ab" * 32, "licence": "none",
+            "citation": ["A. Author, A title, 2026"], "measured_on": 3,
+        }},
+        "device": {{"name": device, "reason": "asked for"}},
+        "tile": [8, 8, 8],
+        "expected": {{
+            "WT": {{"dice": 0.88, "grade": "good"}},
+            "TC": {{"dice": 0.6, "grade": "fair"}},
+            "ET": {{"dice": 0.3, "grade": "not reliable"}},
+        }},
+        "unsupported": ["ET"],
         "volumes_ml": {{"WT": 1.0, "TC": 0.5, "ET": 0.25}},
         "findings": ["Look here."],
+        "seconds": {{"total": 1.0}},
+        "software": {{"MSTKDSegmenter": "0", "python": "3", "torch": "2", "SimpleITK": "2", "numpy": "2"}},
+        "intended_use": "Tests.",
     }}
     return types.SimpleNamespace(labels=labels, reference_grid=grid, report=report)
 

@@ -9,11 +9,12 @@ import host
 import numpy as np
 import pytest
 import slicer
-from MSTKDSegmenterLib import child, dependencies
+from MSTKDSegmenterLib import child
 from stand_in import HEEDS, write_worker
 
 host.start()
 import MSTKDSegmenter as module  # noqa: E402 - only the host makes it importable
+from MSTKDSegmenterLib import dependencies  # noqa: E402
 from MSTKDSegmenterLib import logic as logic_module  # noqa: E402
 
 
@@ -69,8 +70,8 @@ class TestLogic:
     def test_report_is_kept_and_stored_on_the_node(self, logic, flair, stand_in) -> None:
         stand_in()
         node = logic.segment({"FLAIR": flair}, device="cpu", model="some/folder")
-        assert logic.report["names"] == ["my FLAIR"]
-        assert (logic.report["device"], logic.report["package"]) == ("cpu", "some/folder")
+        assert logic.report["inputs"]["FLAIR"]["source"] == "my FLAIR"
+        assert (logic.report["device"]["name"], logic.report["model"]["folder"]) == ("cpu", "some/folder")
         assert json.loads(node.GetAttribute(logic_module.REPORT_ATTRIBUTE)) == logic.report
 
     def test_progress_arrives_in_order(self, logic, flair, stand_in) -> None:
@@ -122,10 +123,10 @@ class TestLogic:
         with pytest.raises(ValueError, match=re.escape(str(tmp_path))):
             logic.segment({"FLAIR": flair}, model=tmp_path)
 
-    def test_missing_packages_are_named_with_the_way_to_get_them(self, logic, flair, tmp_path, monkeypatch) -> None:
-        (tmp_path / "requirements.txt").write_text("torch>=99\nno-such-package>=1\n")
-        monkeypatch.setattr(dependencies, "REQUIREMENTS", tmp_path / "requirements.txt")
-        with pytest.raises(RuntimeError, match=r"extension PyTorch(.|\n)*pip_install\(\['no-such-package>=1'\]\)"):
+    def test_what_is_not_installed_is_a_runtime_error_with_the_way_to_get_it(self, logic, flair, monkeypatch) -> None:
+        missing = [dependencies.Problem("safetensors", "safetensors>=0.4", "missing", "It is not installed.")]
+        monkeypatch.setattr(dependencies, "problems", lambda: missing)
+        with pytest.raises(RuntimeError, match=re.escape(dependencies.advice(missing))):
             logic.segment({"FLAIR": flair})
 
 

@@ -76,7 +76,7 @@ class TestPanel:
         assert widget.ui.applyButton.enabled
         assert widget.ui.statusLabel.text == "FLAIR: WT 1.0 ml, TC 0.5 ml, ET 0.2 ml\nLook here."
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-        assert widget.logic.report["device"] == "cpu"
+        assert widget.logic.report["device"]["name"] == "cpu"
         assert host.errors == []
 
     def test_cancel_ends_the_run_without_a_result_or_an_error_dialog(self, widget, flair, stand_in) -> None:

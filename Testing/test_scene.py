@@ -314,22 +314,6 @@ class TestSegments:
         assert surfaces[0] < 0.5 < surfaces[2]
         assert fills == sorted(fills)
 
-    def test_the_node_stands_beside_its_reference_in_the_subject_hierarchy(self, scene) -> None:
-        grid = GRIDS["LPS"]
-        volume = add_volume(scene, grid.image(numbers(grid)), "FLAIR")
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-        patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
-        study = hierarchy.CreateStudyItem(patient, "study")
-        hierarchy.CreateItem(study, volume)
-        node = add_segmentation(scene, nested_masks(grid), grid, "tumour", volume)
-        assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == study
-
-    def test_no_subject_hierarchy_is_made_where_there_is_none(self, scene) -> None:
-        grid = GRIDS["LPS"]
-        volume = add_volume(scene, grid.image(numbers(grid)), "FLAIR")
-        add_segmentation(scene, nested_masks(grid), grid, "tumour", volume)
-        assert scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode") == 0
-
     def test_a_mask_of_another_grid_is_refused_before_a_node_is_made(self, scene) -> None:
         masks = nested_masks(GRIDS["LPS"])
         masks["ET"] = masks["ET"][1:]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MSTKDSegmenterLib import child
+from MSTKDSegmenterLib import child, worker
 from MSTKDSegmenterLib.child import ChildJob
 from MSTKDSegmenterLib.engine.errors import Cancelled, UnusableInput
 from MSTKDSegmenterLib.engine.geometry import Grid
@@ -79,6 +79,7 @@ class TestLines:
             "done": True,
             "report": str(Path(job["output"]) / "report.json"),
             "labels": str(Path(job["output"]) / "labels.nii.gz"),
+            "probabilities": {},
         }
         assert [text in err for text in (b"from Python", b"from C", b"from a child")] == [True, True, True]
 
@@ -89,11 +90,42 @@ class TestLines:
         assert Grid.of(labels).matches(GRID)
         assert np.argwhere(sitk.GetArrayFromImage(labels)).min(axis=0).tolist() == [1, 1, 1]
 
+    def test_probabilities_lie_there_too_when_they_are_wanted(self, stand_in, job, tmp_path) -> None:
+        process = start(stand_in(), {**job, "probabilities": True}, tmp_path)
+        written = last_line(process)["probabilities"]
+        assert process.wait() == 0
+        assert files(job["output"]) == [
+            "labels.nii.gz",
+            *(f"probability_{r}.nrrd" for r in ("ET", "TC", "WT")),
+            "report.json",
+        ]
+        assert list(written) == ["WT", "TC", "ET"]
+        image = sitk.ReadImage(written["TC"])
+        labels = sitk.GetArrayFromImage(sitk.ReadImage(str(Path(job["output"]) / "labels.nii.gz")))
+        assert image.GetPixelID() == sitk.sitkFloat32
+        assert Grid.of(image).matches(GRID)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), np.where(labels > 1, 0.75, 0))
+
+    def test_probabilities_stay_between_0_and_1_and_hardly_change(self, tmp_path) -> None:
+        values = np.random.default_rng(1).uniform(-1e-6, 1 + 1e-6, GRID.shape).astype(np.float32)
+        worker._write_probability(GRID.image(values), tmp_path / "p.nrrd")
+        read = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "p.nrrd")))
+        assert (read.min(), read.max()) == (0, 1)
+        np.testing.assert_allclose(read, values, atol=0.0002)
+
+    def test_no_probabilities_stay_behind_when_the_computation_fails_after_them(self, stand_in, job, tmp_path) -> None:
+        script = stand_in("""
+            keep("WT", study.images["FLAIR"].image)
+            raise RuntimeError("late")
+        """)
+        assert start(script, {**job, "probabilities": True}, tmp_path).wait() == 1
+        assert files(job["output"]) == []
+
     def test_names_of_the_user_stand_in_for_paths(self, stand_in, job, tmp_path) -> None:
         assert start(stand_in(), {**job, "names": {"FLAIR": "5: dark fluid"}}, tmp_path).wait() == 0
         report = json.loads((Path(job["output"]) / "report.json").read_text())
-        assert report["names"] == ["5: dark fluid"]
-        assert (report["package"], report["device"]) == ("the one that ships", "auto")
+        assert report["inputs"]["FLAIR"]["source"] == "5: dark fluid"
+        assert (report["model"]["folder"], report["device"]["name"]) == ("the one that ships", "auto")
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -197,15 +229,16 @@ class TestParent:
                 events += running.events()
                 time.sleep(0.02)
             events += running.events()
-            report, labels = running.result()
-            assert sitk.GetArrayFromImage(sitk.ReadImage(str(labels))).max() == 3
+            output = running.result()
+            assert sitk.GetArrayFromImage(sitk.ReadImage(str(output.labels))).max() == 3
         assert [(event.stage, event.fraction) for event in events] == [
             ("start", 0.0),
             ("first", 0.25),
             ("second", 0.5),
             ("third", 1.0),
         ]
-        assert report["package"] == "the one that ships"
+        assert output.report["model"]["folder"] == "the one that ships"
+        assert output.probabilities == {}
 
     def test_it_leaves_no_files_of_its_own(self, stand_in, job, tmp_path, monkeypatch) -> None:
         monkeypatch.setattr(child.tempfile, "tempdir", str(tmp_path / "temporary"))

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,16 @@ from .engine.progress import Event
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 4.0
 """Seconds after cancelling before the process is killed; it is expected to be gone after two."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a job wrote: its report, the path of the label map (NCR 1, ED 2, ET 3), and the paths of the probabilities
+    by region, if they were wanted."""
+
+    report: dict[str, Any]
+    labels: Path
+    probabilities: dict[str, Path]
 
 
 class ChildJob:
@@ -34,7 +45,7 @@ class ChildJob:
                 for event in child.events():
                     print(event)
                 time.sleep(0.1)
-            report, labels = child.result()
+            output = child.result()
 
     Leaving the block ends the process if it still runs.
     """
@@ -101,8 +112,8 @@ class ChildJob:
             with contextlib.suppress(OSError):  # it is gone already
                 self._process.stdin.close()
 
-    def result(self) -> tuple[dict[str, Any], Path]:
-        """Waits for the end. The report, and the path of the label map (NCR 1, ED 2, ET 3).
+    def result(self) -> Output:
+        """Waits for the end, and says what was written.
 
         Raises:
             UnusableInput: the input, with cause and remedy.
@@ -114,7 +125,8 @@ class ChildJob:
         self.events()
         if self._last.get("done"):
             report = json.loads(Path(self._last["report"]).read_text(encoding="utf-8"))
-            return report, Path(self._last["labels"])
+            probabilities = {region: Path(path) for region, path in self._last["probabilities"].items()}
+            return Output(report, Path(self._last["labels"]), probabilities)
         kind, error = self._last.get("kind"), self._last.get("error")
         if kind == "input":
             raise UnusableInput(error)

@@ -1,8 +1,7 @@
-"""The computation without the panel: volume nodes go to a child process, and come back as a segmentation node."""
+"""The computation without the panel: volume nodes go to a child process, and come back as new nodes."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -11,28 +10,26 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 import slicer
-from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from . import dependencies
+from .run import Run
+from .scene.attributes import REPORT_ATTRIBUTE
 
-REPORT_ATTRIBUTE = "MSTKDSegmenter.report"
-"""Attribute of the segmentation node that holds the report as JSON."""
+if TYPE_CHECKING:
+    from .engine.progress import Event
+    from .scene.results import Result
 
+__all__ = ["REPORT_ATTRIBUTE", "MSTKDSegmenterLogic", "Run", "summary"]
 
-class Run:
-    """A segmentation that has been started: the child process, and what its result belongs to."""
+POLL_MS = 200
+"""How often a run in the background is looked after."""
 
-    def __init__(self, child: Any, folder: Path, volumes: Mapping[str, Any], grids: Mapping[str, Any]) -> None:
-        self.child, self.folder, self.volumes, self.grids = child, folder, volumes, grids
-
-    def close(self) -> None:
-        """End the process, if it still runs, and remove the files that went to and came from it."""
-        self.child.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+_background: set[Any] = set()
+"""The timers of runs in the background: without a name that holds it, Python would take a timer away."""
 
 
 class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
@@ -43,12 +40,27 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         logic = MSTKDSegmenterLogic()
         segmentationNode = logic.segment({"FLAIR": flairNode, "T1ce": contrastNode})
         print(logic.report["volumes_ml"])
+
+    Without waiting, for a panel or a script that goes on meanwhile::
+
+        run = logic.segmentInBackground(
+            {"FLAIR": flairNode},
+            onProgress=lambda event: print(f"{event.fraction:.0%} {event.message}"),
+            onFinished=lambda result: print(result.segmentation.GetName(), result.report["volumes_ml"]),
+            onFailed=lambda error: print(error),
+        )
+        run.cancel()  # if it should stop; onFailed is then called with the reason
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.report: dict[str, Any] | None = None
+        self.result: Result | None = None
+        """All nodes and the report of the last segmentation that finished."""
+
+    @property
+    def report(self) -> dict[str, Any] | None:
         """The report of the last segmentation that finished; also on its node, see REPORT_ATTRIBUTE."""
+        return None if self.result is None else self.result.report
 
     def getParameterNode(self) -> Any:
         from .parameters import MSTKDSegmenterParameterNode
@@ -60,10 +72,14 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         volumes: Mapping[str, Any],
         device: str = "auto",
         model: str | os.PathLike[str] | None = None,
-        progress: Callable[[Any], None] | None = None,
+        progress: Callable[[Event], None] | None = None,
         same_patient: bool = False,
+        exclusive: bool = False,
+        probabilities: bool = False,
     ) -> Any:
         """Segment and return the new vtkMRMLSegmentationNode with the overlapping segments WT, TC and ET.
+
+        It waits for the result, for seconds; all that was added is in ``result`` afterwards.
 
         Args:
             volumes: scalar volume nodes by sequence: any subset of FLAIR, T1, T1ce and T2.
@@ -71,23 +87,73 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             model: folder of a model package; None for the one that comes with the extension.
             progress: called now and then with an event (stage, fraction 0 to 1, message).
             same_patient: the volumes are of one patient although their anatomy disagrees.
+            exclusive: add a segmentation with NCR, ED and ET, which do not overlap, as well.
+            probabilities: add the probability of each region as a volume, 0 to 1.
 
         Raises:
             ValueError: the input cannot be used; the message says why and what to do.
             RuntimeError: the computation failed, or something is not installed.
         """
-        run = self.start(volumes, device, model, same_patient)
+        run = self.start(volumes, device, model, same_patient, exclusive, probabilities)
         try:
             while True:
-                running = run.child.running()
-                for event in run.child.events():
+                running = run.running
+                for event in run.poll():
                     if progress is not None:
                         progress(event)
                 if not running:
-                    return self.finish(run)
+                    return self.finish(run).segmentation
                 time.sleep(0.05)
         finally:
             run.close()
+
+    def segmentInBackground(
+        self,
+        volumes: Mapping[str, Any],
+        onProgress: Callable[[Event], None] | None = None,
+        onFinished: Callable[[Result], None] | None = None,
+        onFailed: Callable[[Exception], None] | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start a segmentation and return at once; the callbacks come later, on the application's main thread.
+
+        Needs the application's event loop, as every Slicer has, also one without a main window.
+
+        Args:
+            volumes: see ``segment``.
+            onProgress: called now and then with an event (stage, fraction 0 to 1, message).
+            onFinished: called once with the result, after it was added to the scene.
+            onFailed: called once instead, with what ``segment`` raises; ``engine.errors.Cancelled`` after
+                ``Run.cancel`` or when the scene was closed. Without it the reason goes to the log.
+            options: device, model, same_patient, exclusive and probabilities, see ``segment``.
+
+        Returns:
+            The run, to cancel it. It closes itself. Closed by the caller, it ends without any callback.
+
+        Raises:
+            ValueError, RuntimeError: it could not be started, see ``segment``.
+        """
+        import qt  # only here: the rest works without
+
+        run = self.start(volumes, **options)
+        timer = qt.QTimer()
+        timer.setInterval(POLL_MS)
+
+        def look() -> None:
+            running = run.running
+            for event in run.poll():
+                if onProgress is not None:
+                    onProgress(event)
+            if not running:
+                timer.stop()
+                _background.discard(timer)
+                if not run.closed:
+                    self._conclude(run, onFinished, onFailed)
+
+        timer.timeout.connect(look)
+        timer.start()
+        _background.add(timer)
+        return run
 
     def start(
         self,
@@ -95,8 +161,10 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         device: str = "auto",
         model: str | os.PathLike[str] | None = None,
         same_patient: bool = False,
+        exclusive: bool = False,
+        probabilities: bool = False,
     ) -> Run:
-        """Start a segmentation and return at once; see ``segment``. The caller closes the run."""
+        """Start a segmentation and return at once; see ``segment``. The caller polls, finishes and closes the run."""
         import SimpleITK as sitk
 
         from .child import ChildJob
@@ -113,6 +181,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         problems = dependencies.problems()
         if problems:
             raise RuntimeError(dependencies.advice(problems))
+        scene = next(iter(volumes.values())).GetScene() or slicer.mrmlScene
         folder = Path(tempfile.mkdtemp(prefix="mstkd-"))
         try:
             grids = {}
@@ -126,9 +195,10 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
                 "model": None if model is None else str(model),
                 "device": device,
                 "same_patient": same_patient,
+                "probabilities": probabilities,
                 "output": str(folder / "result"),
             }
-            return Run(ChildJob(_python(), job), folder, dict(volumes), grids)
+            return Run(ChildJob(_python(), job), folder, scene, dict(volumes), grids, exclusive)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise RuntimeError(f"The segmentation could not be started ({error}). Is the disk full?") from error
@@ -136,27 +206,43 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def finish(self, run: Run) -> Any:
-        """The segmentation node of a run whose process has ended; raises as ``segment`` does."""
+    def finish(self, run: Run) -> Result:
+        """Add the result of a run whose process has ended to the scene; raises as ``segment`` does."""
         import SimpleITK as sitk
 
-        from .engine.regions import regions_of
-        from .scene.segmentation import add_segmentation
+        from .engine.errors import Cancelled
+        from .scene.results import add_result
 
-        report, labels = run.child.result()
-        sequence = report["harmonising"]["reference"]
-        reference = run.volumes[sequence]
-        masks = regions_of(sitk.GetArrayFromImage(sitk.ReadImage(str(labels))), "brats2023")
-        algorithm = f"MSTKDSegmenter {report['model']['name']} {report['model']['version']}"
-        name = _("{volume} tumor").format(volume=reference.GetName())
-        scene = reference.GetScene()  # None: the volume was removed meanwhile, which is no reason to lose the result
-        if scene is None:
-            scene, reference = slicer.mrmlScene, None
-        node = add_segmentation(scene, masks, run.grids[sequence], name, reference, algorithm)
-        node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
-        self.report = report
-        logging.info("MSTKDSegmenter: %s", summary(report).replace("\n", "; "))
-        return node
+        if run.scene_closed:
+            raise Cancelled("The scene was closed during the segmentation; nothing was added to the new one.")
+        output = run.child.result()
+        self.result = add_result(
+            run.scene,
+            sitk.GetArrayFromImage(sitk.ReadImage(str(output.labels))),
+            run.grids[output.report["harmonising"]["reference"]],
+            output.report,
+            run.volumes,
+            run.exclusive,
+            {region: sitk.ReadImage(str(path)) for region, path in output.probabilities.items()},
+        )
+        logging.info("MSTKDSegmenter: %s", summary(output.report).replace("\n", "; "))
+        return self.result
+
+    def _conclude(
+        self, run: Run, on_finished: Callable[[Result], None] | None, on_failed: Callable[[Exception], None] | None
+    ) -> None:
+        try:
+            result = self.finish(run)
+        except Exception as error:  # whatever it is: nobody else would hear of it
+            if on_failed is None:
+                logging.error("MSTKDSegmenter: %s", error)
+            else:
+                on_failed(error)
+        else:
+            if on_finished is not None:
+                on_finished(result)
+        finally:
+            run.close()
 
 
 def summary(report: Mapping[str, Any]) -> str:

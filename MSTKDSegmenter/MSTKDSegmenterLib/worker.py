@@ -7,10 +7,13 @@ JOB.json::
      "model": null,                                folder of a model package; null: the one that ships
      "device": "auto",
      "same_patient": false,                        true: although their anatomy disagrees
-     "output": "folder"}                           labels.nii.gz and report.json are written there, both or none
+     "probabilities": false,                       true: write those of the regions as well
+     "output": "folder"}                           labels.nii.gz, report.json and, if wanted, probability_WT.nrrd (TC,
+                                                   ET) are written there, all or none
 
 Standard output is one JSON object a line: ``{"stage", "fraction", "message"}`` now and then, and one last line, either
-``{"done": true, "report": path, "labels": path}`` or ``{"error": text, "kind": "input" | "failed" | "cancelled"}``.
+``{"done": true, "report": path, "labels": path, "probabilities": {"WT": path, ...}}`` or
+``{"error": text, "kind": "input" | "failed" | "cancelled"}``.
 All other output, of libraries too, goes to standard error. Exit code 0 done, 1 failed or cancelled, 2 unusable input.
 
 The process lives as long as its standard input is open: the parent closes it to cancel, and the system does so when
@@ -32,10 +35,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
     from .engine.progress import Event
     from .stopping import Stop
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
+STEP = 1 / 4096
+"""Between two probabilities that are told apart in the files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +86,7 @@ def _read_job(path: Path) -> dict[str, Any]:
             "model": job.get("model"),
             "device": str(job.get("device") or "auto"),
             "same_patient": bool(job.get("same_patient")),
+            "probabilities": bool(job.get("probabilities")),
             "output": Path(job["output"]),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -87,8 +95,8 @@ def _read_job(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, str]:
-    """Compute and write; returns the paths of the report and the label map."""
+def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
+    """Compute and write; returns the paths of what was written."""
     from .engine.device import tune_cpu
     from .engine.package import default_folder, load
     from .engine.progress import Event
@@ -104,22 +112,43 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, str]:
     else:
         study = study_from_files(job["sequences"])
     study.same_patient = job["same_patient"]
-    result = segment(study, package, job["device"], channel.event, stop.requested.is_set)
 
     import SimpleITK as sitk
 
-    output = job["output"]
+    output, probabilities = job["output"], {}
     output.mkdir(parents=True, exist_ok=True)
-    stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    scratch = stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+
+    def keep(region: str, probability: sitk.Image) -> None:
+        probabilities[region] = f"probability_{region}.nrrd"
+        _write_probability(probability, scratch / probabilities[region])
+
     try:
-        sitk.WriteImage(result.reference_grid.image(result.labels), str(stop.scratch / "labels.nii.gz"), True)
-        write_report(result.report, stop.scratch / "report.json")
+        wanted = keep if job["probabilities"] else None
+        result = segment(study, package, job["device"], channel.event, stop.requested.is_set, wanted)
+        sitk.WriteImage(result.reference_grid.image(result.labels), str(scratch / "labels.nii.gz"), True)
+        write_report(result.report, scratch / "report.json")
         with stop.last_step():
-            for file in ("labels.nii.gz", "report.json"):
-                os.replace(stop.scratch / file, output / file)
+            for file in ("labels.nii.gz", "report.json", *probabilities.values()):
+                os.replace(scratch / file, output / file)
     finally:
-        shutil.rmtree(stop.scratch, ignore_errors=True)
-    return {"report": str(output / "report.json"), "labels": str(output / "labels.nii.gz")}
+        shutil.rmtree(scratch, ignore_errors=True)
+    return {
+        "report": str(output / "report.json"),
+        "labels": str(output / "labels.nii.gz"),
+        "probabilities": {region: str(output / file) for region, file in probabilities.items()},
+    }
+
+
+def _write_probability(probability: sitk.Image, path: Path) -> None:
+    """Rounded to STEP, so that it packs to a few per cent: the last bits of a network's output are noise."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    steps = np.round(np.clip(sitk.GetArrayViewFromImage(probability), 0, 1) / np.float32(STEP))
+    rounded = sitk.GetImageFromArray(steps * np.float32(STEP))
+    rounded.CopyInformation(probability)
+    sitk.WriteImage(rounded, str(path), True)
 
 
 class _Channel:

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def build_report(
         )
     return {
         "format": FORMAT,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "subset": subset_name(study.subset),
         "inputs": {
             name: {"source": image.source, "recognised_by": image.recognised_by, "grid": Grid.of(image.image).to_dict()}
@@ -58,6 +60,8 @@ def build_report(
             "name": package.name,
             "version": package.version,
             "sha256": package.sha256,
+            "licence": package.licence,
+            "citation": list(package.citation),
             "measured_on": len(package.quality.measured_on),
         },
         "device": asdict(prediction.device),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from .device import choose_device
 from .geometry import Grid
@@ -16,9 +17,12 @@ from .harmonise import harmonise, to_reference
 from .inference import predict
 from .package import ModelPackage
 from .progress import Job, Progress
-from .regions import exclusive_labels, masks, region_probabilities
+from .regions import REGIONS, exclusive_labels, masks, region_probabilities
 from .report import build_report
 from .study import Study
+
+Keep = Callable[[str, sitk.Image], None]
+"""Takes a region (WT, TC or ET) and its probabilities: float32, 0 to 1, on the native grid of the reference."""
 
 
 @dataclass
@@ -37,6 +41,7 @@ def segment(
     device: str = "auto",
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
+    keep: Keep | None = None,
 ) -> Result:
     """Segment a study of any subset of the four sequences.
 
@@ -46,6 +51,8 @@ def segment(
         device: "auto", "cuda", "mps" or "cpu".
         progress: called with an Event now and then, from this thread.
         cancelled: asked often; once it answers True, Cancelled is raised within two seconds.
+        keep: called with each region and its probabilities, to write or to keep them: three of them at once would take
+            more memory than all the rest, so they are not part of the result.
 
     Raises:
         UnusableInput: the study cannot be segmented (no brain, sequences of different bodies, ...), or the device that
@@ -69,11 +76,18 @@ def segment(
     with _timed(seconds, "back to the reference"):
         job.report("back to the reference", 0.85, f"on the grid of {harmonised.reference}")
         native = to_reference(region_probabilities(prediction.probabilities), harmonised)
-        regions = masks(native, package.thresholds(study.subset))
+        regions = masks(_kept(native, harmonised.reference_grid, keep), package.thresholds(study.subset))
     seconds["total"] = sum(seconds.values())
     report = build_report(study, package, harmonised, prediction, regions, seconds)
     job.report("done", 1.0, "segmented")
     return Result(regions, exclusive_labels(regions), harmonised.reference_grid, report)
+
+
+def _kept(native: Iterator[np.ndarray], grid: Grid, keep: Keep | None) -> Iterator[np.ndarray]:
+    for region, probability in zip(REGIONS, native):
+        if keep is not None:
+            keep(region, grid.image(probability))
+        yield probability
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""Region masks as segments of one segmentation node, and that node as a .seg.nrrd file."""
+"""Masks as segments of one segmentation node, and that node as a .seg.nrrd file.
+
+A region that is not reliable is marked wherever it goes: by its name, a paler colour and a tag. The identifiers of the
+segments stay as they are, WT, TC and ET, so that scripts need not look at names.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,9 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..engine.geometry import Grid
-from .terminology import APPEARANCES
+from ..engine.reliability import NOT_RELIABLE
+from .attributes import RELIABILITY_TAG
+from .terminology import APPEARANCES, Appearance
 from .volumes import RAS_TO_LPS
 
 ALGORITHM = "MSTKDSegmenter"
@@ -26,17 +32,19 @@ def add_segmentation(
     name: str,
     reference: Any = None,
     algorithm: str = ALGORITHM,
+    grades: Mapping[str, str] | None = None,
 ) -> Any:
-    """A new segmentation node (vtkMRMLSegmentationNode) with one segment per region, which may overlap.
+    """A new segmentation node (vtkMRMLSegmentationNode) with one segment per mask, which may overlap.
 
     Args:
         scene: a vtkMRMLScene.
-        masks: region (WT, TC, ET) -> bool (z, y, x) on ``grid``. An empty region becomes an empty segment.
+        masks: region (WT, TC, ET) or class (NCR, ED, ET) -> bool (z, y, x) on ``grid``. An empty one becomes an empty
+            segment.
         grid: where the voxels lie, in the world (a parent transform of the reference is in it already).
         name: of the node.
-        reference: the volume node the masks belong to: remembered as the source of the geometry, and the node is
-            placed beside it in the subject hierarchy, if the scene has one.
+        reference: the volume node the masks belong to: remembered as the source of the geometry.
         algorithm: goes into DICOM SEG, which wants a name for every automatic segment.
+        grades: what can be expected of each, as far as it was measured, see ``engine.reliability``.
 
     Raises:
         ValueError: a mask does not have the shape of ``grid``.
@@ -49,12 +57,14 @@ def add_segmentation(
     segmentation = node.GetSegmentation()
     for region in sorted(masks, key=list(APPEARANCES).index):
         labelmap = _oriented_image(masks[region], grid)
-        node.AddSegmentFromBinaryLabelmapRepresentation(labelmap, region, APPEARANCES[region].rgb, region)
-        _describe(segmentation.GetSegment(region), region, algorithm)
-        _draw(node.GetDisplayNode(), region)
+        grade = (grades or {}).get(region)
+        appearance = APPEARANCES[region].paler if grade == NOT_RELIABLE else APPEARANCES[region]
+        node.AddSegmentFromBinaryLabelmapRepresentation(labelmap, segment_name(region, grade), appearance.rgb, region)
+        _describe(segmentation.GetSegment(region), appearance, algorithm, grade)
+        node.GetDisplayNode().SetSegmentOpacity2DFill(region, appearance.fill)
+        node.GetDisplayNode().SetSegmentOpacity3D(region, appearance.surface)
     if reference is not None:
         node.SetReferenceImageGeometryParameterFromVolumeNode(reference)
-        _place_beside(scene, node, reference)
     # always from the grid: a sheared reference was resampled, and then its own geometry is not that of the masks
     segmentation.SetConversionParameter(
         slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(), _serialised(grid)
@@ -62,8 +72,26 @@ def add_segmentation(
     return node
 
 
+def segment_name(region: str, grade: str | None) -> str:
+    """What a segment is called: its region, with a warning if that is not reliable."""
+    return f"{region} ({NOT_RELIABLE})" if grade == NOT_RELIABLE else region
+
+
+def attribution(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments ``algorithm`` and ``grades`` of the functions here, for a result with this report."""
+    model = report["model"]
+    return {
+        "algorithm": f"{ALGORITHM} {model['name']} {model['version']}",
+        "grades": {region: expected["grade"] for region, expected in report["expected"].items()},
+    }
+
+
 def write_segmentation(
-    path: str | Path, masks: Mapping[str, np.ndarray], grid: Grid, algorithm: str = ALGORITHM
+    path: str | Path,
+    masks: Mapping[str, np.ndarray],
+    grid: Grid,
+    algorithm: str = ALGORITHM,
+    grades: Mapping[str, str] | None = None,
 ) -> None:
     """Write the regions as .seg.nrrd, which Slicer opens with all segments, through a scene of their own.
 
@@ -73,7 +101,7 @@ def write_segmentation(
     """
     path = Path(path)
     scene = slicer.vtkMRMLScene()
-    node = add_segmentation(scene, masks, grid, path.name.split(".")[0], algorithm=algorithm)
+    node = add_segmentation(scene, masks, grid, path.name.split(".")[0], None, algorithm, grades)
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(path))
     if not storage.WriteData(node):
@@ -81,7 +109,7 @@ def write_segmentation(
 
 
 def volumes_ml(node: Any) -> dict[str, float]:
-    """Segment name -> volume in ml: the number of its voxels times the volume of one, whatever their orientation."""
+    """Identifier of a segment -> volume in ml: the number of its voxels times the volume of one, however they lie."""
     segmentation = node.GetSegmentation()
     result = {}
     for identifier in segmentation.GetSegmentIDs():
@@ -89,7 +117,7 @@ def volumes_ml(node: Any) -> dict[str, float]:
         node.GetBinaryLabelmapRepresentation(identifier, labelmap)
         scalars = labelmap.GetPointData().GetScalars()
         voxels = 0 if scalars is None else np.count_nonzero(vtk_to_numpy(scalars))
-        result[segmentation.GetSegment(identifier).GetName()] = float(voxels * np.prod(labelmap.GetSpacing())) / 1000
+        result[identifier] = float(voxels * np.prod(labelmap.GetSpacing())) / 1000
     return result
 
 
@@ -116,18 +144,15 @@ def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _describe(segment: Any, region: str, algorithm: str) -> None:
+def _describe(segment: Any, appearance: Appearance, algorithm: str, grade: str | None) -> None:
     # the tag is the terminology for every version of Slicer, SetTerminology came with 5.10
-    segment.SetTag(segment.GetTerminologyEntryTagName(), APPEARANCES[region].terminology)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), appearance.terminology)
     segment.NameAutoGeneratedOff()
     segment.ColorAutoGeneratedOff()
     segment.SetTag("DICOM.SegmentAlgorithmType", "AUTOMATIC")
     segment.SetTag("DICOM.SegmentAlgorithmName", algorithm)
-
-
-def _draw(display: Any, region: str) -> None:
-    display.SetSegmentOpacity2DFill(region, APPEARANCES[region].fill)
-    display.SetSegmentOpacity3D(region, APPEARANCES[region].surface)
+    if grade is not None:
+        segment.SetTag(RELIABILITY_TAG, grade)
 
 
 def _serialised(grid: Grid) -> str:
@@ -142,19 +167,3 @@ def _vtk_matrix(values: np.ndarray) -> Any:
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(values.ravel())
     return matrix
-
-
-def _place_beside(scene: Any, node: Any, reference: Any) -> None:
-    """Under the parent of the reference in the subject hierarchy, e.g. the same study of the same patient."""
-    if scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode") == 0:
-        return  # GetSubjectHierarchyNode would make one
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    neighbour = hierarchy.GetItemByDataNode(reference)
-    if not neighbour:
-        return
-    parent = hierarchy.GetItemParent(neighbour)
-    item = hierarchy.GetItemByDataNode(node)
-    if item:
-        hierarchy.SetItemParent(item, parent)
-    else:
-        hierarchy.CreateItem(parent, node)

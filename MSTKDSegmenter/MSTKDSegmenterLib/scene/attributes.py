@@ -1,0 +1,12 @@
+"""What the module writes on nodes and segments, for itself and for others to read."""
+
+from __future__ import annotations
+
+REPORT_ATTRIBUTE = "MSTKDSegmenter.report"
+"""Attribute of the segmentation node that holds the report as JSON."""
+
+OUTPUT_ATTRIBUTE = "MSTKDSegmenter.output"
+"""Attribute of every node that the module adds, "1": such a node is no input."""
+
+RELIABILITY_TAG = "MSTKDSegmenter.reliability"
+"""Tag of a segment: what to expect of its region ("good", "fair", "not reliable"); none if that was not measured."""
