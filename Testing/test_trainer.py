@@ -20,6 +20,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 from mstkd_training import cache, checkpoint, splits
 from mstkd_training.config import Config, load
 from mstkd_training.distributed import Schedule, World
+from mstkd_training.files import write_text
 from mstkd_training.trainer import Trainer
 from mstkd_training.validation import schedule, validate
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
@@ -60,7 +61,7 @@ def settings(tmp_path: Path) -> dict:
     }  # fmt: skip
     config = Config.model_validate(values)
     splits.write(splits.make(["a", "b", "v", "t"], config), config)
-    cache.write_text(json.dumps({"names": ["a", "b", "v", "t"]}), config.data.cache / "fingerprint.json")
+    write_text(json.dumps({"names": ["a", "b", "v", "t"]}), config.data.cache / "fingerprint.json")
     return values
 
 

@@ -15,6 +15,7 @@ from MSTKDSegmenterLib.engine.network import MSTKDNet, NetworkConfig, build
 from torch import Tensor
 
 from .anatomy import Anatomy
+from .checkpoint import save
 from .synthesis import synthesise
 
 SPACING = 4.0
@@ -112,17 +113,13 @@ class BrainTraining:
         return loss.item()
 
     def _save(self) -> None:
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "step": self.step,
-            },
-            partial,
-        )
-        partial.replace(self.checkpoint)
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+        }
+        save(state, self.checkpoint)
 
 
 def quick_allocation() -> None:

@@ -7,7 +7,6 @@ first voxel.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from monai.transforms import Transform
 
 from .cases import patient_of
 from .config import DataConfig
+from .files import atomically, write_text
 
 FORMAT = 2
 """Goes up whenever the same files would be prepared differently."""
@@ -64,19 +64,8 @@ def claim(data: DataConfig) -> None:
 
 def save(sample: Sample, path: Path) -> None:
     """Write atomically, so that an interrupted run leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    with open(partial, "wb") as stream:
+    with atomically(path) as partial, open(partial, "wb") as stream:
         np.savez_compressed(stream, **vars(sample))
-    os.replace(partial, path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def samples(cache: Path, patients: Iterable[str], in_memory: float = 1.0) -> CacheDataset:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .files import atomically
+
 
 def save(state: dict[str, Any], path: Path) -> None:
     """Write beside the target and move it there, so that an interrupted run leaves the previous checkpoint."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with atomically(path) as partial:
+        torch.save(state, partial)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Tensors and plain values only.
+def load(path: Path) -> dict[str, Any]:
+    """Tensors, in main memory wherever they come from, and plain values only.
 
     Raises:
         FileNotFoundError: there is none; train first.
@@ -27,7 +26,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise FileNotFoundError(
             f"no checkpoint at {path}: run `python training/train.py` with the configuration of this run first"
         )
-    return torch.load(path, map_location=device, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def random_state(device: torch.device) -> torch.Tensor:

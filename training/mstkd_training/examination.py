@@ -15,9 +15,9 @@ from MSTKDSegmenterLib.engine.regions import CONVENTIONS, REGIONS
 from MSTKDSegmenterLib.engine.study import study_from_files
 from pydantic import BaseModel, TypeAdapter
 
-from .cache import write_text
 from .cases import LABEL_MAP, Case
 from .config import CONVENTION
+from .files import write_text
 
 PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 

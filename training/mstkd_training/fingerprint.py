@@ -12,10 +12,10 @@ import numpy as np
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 
-from .cache import write_text
 from .cases import Case
 from .config import DataConfig
 from .examination import PERCENTILES, Facts
+from .files import write_text
 
 Range = dict[str, Any]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import NAMES, brain_region, tissue_map
+from .files import atomically
 
 TISSUES: dict[str, tuple[str, ...]] = {
     "white_matter": ("white_matter",),
@@ -75,10 +75,8 @@ def load_heads(archive: Path, cache: Path) -> list[Head]:
             path = Path(folder) / Path(member.name).name
             path.write_bytes(tar.extractfile(member).read())
             head = head_from_tissue(tissue_map(sitk.ReadImage(str(path)), name), name)
-            partial = kept.with_suffix(f".{os.getpid()}.part")  # several processes may come here at once
-            with open(partial, "wb") as stream:
+            with atomically(kept) as partial, open(partial, "wb") as stream:  # several processes may come here at once
                 np.savez_compressed(stream, shares=head.shares, centre=head.centre)
-            os.replace(partial, kept)
     heads = []
     for path in sorted(cache.glob("*.npz")):
         with np.load(path) as arrays:

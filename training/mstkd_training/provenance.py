@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .cache import write_text
 from .config import Config
+from .files import write_text
 from .seen import FILE, chosen_on, seen
 
 PACKAGES = ("torch", "monai", "numpy", "SimpleITK", "pydantic")

@@ -8,8 +8,8 @@ from pathlib import Path
 from monai.data import partition_dataset
 from pydantic import BaseModel, ConfigDict
 
-from .cache import write_text
 from .config import Config
+from .files import write_text
 from .identity import all_names
 from .identity import names as one_name
 

@@ -118,7 +118,7 @@ class Trainer:
         path = self.config.folder / "checkpoint.pt"
         if not path.exists():
             return False
-        state = checkpoint.load(path, self.world.device)
+        state = checkpoint.load(path)
         parts = self._parts()
         missing = sorted(set(parts) - set(state))
         if missing or len(state["random"]) != self.world.size:
