@@ -47,10 +47,21 @@ def test_a_curve_is_smoothed_by_medians_which_one_wild_step_does_not_move() -> N
 
 
 def test_the_picture_is_drawn(folder: Path, tmp_path: Path) -> None:
+    assert curves.logged(folder)
     curves.draw(folder, "run", tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
+def test_values_that_are_not_finite_are_left_out_of_the_picture(tmp_path: Path) -> None:
+    config = Config.model_validate({"name": "run", "runs": str(tmp_path)})
+    with Log(config, 0) as log:
+        for step, gradient in enumerate((1.0, float("nan"), float("inf"), 2.0)):
+            log.step(step, {"gradient": gradient, "loss": float("nan")})
+    curves.draw(config.folder / "tensorboard", "run", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
 def test_a_run_that_has_logged_nothing_is_named(tmp_path: Path) -> None:
+    assert not curves.logged(tmp_path)
     with pytest.raises(FileNotFoundError, match="train the run first"):
         curves.draw(tmp_path, "run", tmp_path / "curves.png")

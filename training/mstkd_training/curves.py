@@ -34,8 +34,14 @@ def medians(steps: np.ndarray, values: np.ndarray) -> Curve:
     return np.array([np.median(s) for s, _ in pairs]), np.array([np.median(v) for _, v in pairs])
 
 
+def logged(folder: Path) -> bool:
+    """Whether a run has left anything to draw."""
+    return any(folder.glob("events.*"))
+
+
 def draw(folder: Path, title: str, path: Path) -> None:
-    """Every curve of training/... in a field of its own, and validation Dice in the last.
+    """Every curve of training/... in a field of its own, and validation Dice in the last; values that are not finite,
+    as a skipped step has, leave a gap.
 
     Raises:
         FileNotFoundError: the run has logged nothing.
@@ -48,9 +54,11 @@ def draw(folder: Path, title: str, path: Path) -> None:
     figure = new_figure(2.6 * COLUMNS, 1.7 * lines + 0.5)
     fields = list(figure.subplots(lines, COLUMNS, squeeze=False).flat)
     for axes, (name, (steps, values)) in zip(fields, training.items()):
-        axes.plot(steps, values, color=FAINT, linewidth=0.5)
-        axes.plot(*medians(steps, values), color=INK, linewidth=1.3)
-        axes.set_ylim(0, np.percentile(values, 98) * 1.05)
+        finite = np.isfinite(values)
+        axes.plot(steps, np.where(finite, values, np.nan), color=FAINT, linewidth=0.5)
+        if finite.any():
+            axes.plot(*medians(steps[finite], values[finite]), color=INK, linewidth=1.3)
+            axes.set_ylim(0, np.percentile(values[finite], 98) * 1.05)
         axes.set_title(name, fontsize=9)
     last = fields[len(training)]
     for region in REGIONS:
