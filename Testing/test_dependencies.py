@@ -9,12 +9,11 @@ from pathlib import Path
 
 import host
 import pytest
+from fake_packages import install
 
 host.start()
 from MSTKDSegmenterLib import dependencies, remedies  # noqa: E402 - only the host makes it importable
 from MSTKDSegmenterLib.dependencies import Problem, advice, problems, version_range  # noqa: E402
-
-CORE = {"torch": "torch/_C.pyd", "safetensors": "safetensors/_safetensors_rust.pyd", "numpy": "numpy/_core/m.pyd"}
 
 
 @pytest.fixture
@@ -24,18 +23,6 @@ def site(tmp_path, monkeypatch) -> Path:
         install(tmp_path, name, version)
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     return tmp_path
-
-
-def install(folder: Path, name: str, version: str) -> Path:
-    """Write what pip would; returns its entry."""
-    for file in (f"{name}/__init__.py", CORE[name]):
-        (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        (folder / file).write_text("raise SystemExit('nothing may import this')")
-    entry = folder / f"{name}-{version}.dist-info"
-    entry.mkdir()
-    (entry / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (entry / "RECORD").write_text(f"{name}/__init__.py,,\n{CORE[name]},sha256=0,8\n{entry.name}/RECORD,,\n")
-    return entry
 
 
 def entry_of(site: Path, name: str) -> Path:
@@ -182,7 +169,7 @@ class TestAdvice:
 
 def test_on_windows_torch_with_long_paths_is_avoided_where_they_do_not_fit(monkeypatch) -> None:
     def below(folder: str) -> str:
-        monkeypatch.setattr(dependencies.sysconfig, "get_paths", lambda: {"purelib": folder})
+        monkeypatch.setattr(remedies, "packages_folder", lambda: folder)
         return version_range(MISSING, "Windows")
 
     assert below(r"C:\S\lib\Python\Lib\site-packages") == ">=2.1"

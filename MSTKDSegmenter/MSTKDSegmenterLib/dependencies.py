@@ -10,7 +10,6 @@ import csv
 import importlib
 import importlib.metadata
 import re
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
@@ -89,7 +88,7 @@ def advice(problems: Sequence[Problem], system: str | None = None) -> str:
 def version_range(problem: Problem, system: str | None = None) -> str:
     """Which versions to ask pip for, e.g. ">=2.1": on Windows below 2.13 of torch where its paths would be too long."""
     wanted = problem.requirement[len(problem.package) :]
-    length = len(sysconfig.get_paths()["purelib"]) + 1 + LONGEST_PATH_IN_TORCH
+    length = len(remedies.packages_folder()) + 1 + LONGEST_PATH_IN_TORCH
     if problem.package == "torch" and (system or remedies.system()) == "Windows" and length > LONGEST_PATH_OF_WINDOWS:
         return f"{wanted},<{TORCH_WITH_LONG_PATHS}"
     return wanted
