@@ -1,28 +1,70 @@
 """A stand-in for the Slicer application around real MRML, so that MSTKDSegmenter.py runs in plain Python.
 
-slicer-core brings the scene, the nodes and their logic; PySide6 the widgets. This file supplies only what the
-application itself owns: `slicer.app`, `slicer.modules`, the base classes of scripted modules, `qt`, loading of .ui
-files. Objects of the application and of Qt answer only to names that a real Slicer 5.12 answers to (slicer_names.json),
-so code that runs here does not fail there on a misspelt name.
+slicer-core brings the scene, the nodes and their logic; PySide6 the widgets. This file and its neighbours host_widgets
+and host_parameters supply only what the application itself owns: `slicer.app`, `slicer.modules`, the base classes of
+scripted modules, `qt`, `ctk`, loading of .ui files. Objects of the application and of Qt answer only to names that a
+real Slicer 5.12 answers to (slicer_names.json), so code that runs here does not fail there on a misspelt name.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 import sys
 import tempfile
-import typing
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, Callable
 
 import slicer
-from PySide6 import QtCore, QtUiTools, QtWidgets
+from host_parameters import Choice, parameter_node_wrapper
+from host_widgets import WIDGETS
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
 NAMES: dict[str, list[str]] = json.loads(Path(__file__).with_name("slicer_names.json").read_text(encoding="utf-8"))
 MODULE_FOLDER = Path(__file__).resolve().parents[1] / "MSTKDSegmenter"
+
+started: list[tuple[str, Callable[[], None]]] = []
+"""What was connected to signals of the application, e.g. startupCompleted()."""
+errors: list[str] = []
+"""What was shown in error dialogs."""
+selected: list[str] = []
+"""The modules that were switched to."""
+opened: list[str] = []
+"""The addresses that were opened with the desktop's program for them."""
+answers: dict[str, str] = {}
+"""What the person answers: "save as" is the file that is chosen in the next dialog ("" is Cancel)."""
+
+main_window: Any = object()
+"""None where the application runs without one; then there are no views either."""
+
+
+class Views:
+    """The part of the layout manager that says which views are shown."""
+
+    layout = 3  # four-up
+
+    def setLayout(self, layout: int) -> None:  # noqa: N802
+        self.layout = layout
+
+
+class SegmentEditor:
+    """The editor widget of the module Segment Editor: what it was asked to edit."""
+
+    segmentation = source = None
+
+    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+        self.segmentation = node
+
+    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+        self.source = node
+
+
+views = Views()
+segment_editor = SegmentEditor()
 
 
 def start() -> None:
@@ -32,26 +74,21 @@ def start() -> None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     _application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     slicer.mrmlScene = slicer.vtkMRMLScene()
-    slicer.app = Genuine(SimpleNamespace(connect=lambda signal, slot: started.append((signal, slot))), "slicer.app")
-    terminologies = slicer.vtkSlicerTerminologiesModuleLogic()
-    names = "slicer.modules.terminologies.logic()"
-    module = SimpleNamespace(logic=lambda: Genuine(terminologies, names))
-    slicer.modules = Genuine(SimpleNamespace(terminologies=module), "slicer.modules")
-    slicer.util.loadUI = _load_ui
+    slicer.app = Genuine(_app(), "slicer.app")
+    slicer.modules = Genuine(_modules(), "slicer.modules")
+    slicer.util.loadUI = load_ui
     slicer.util.childWidgetVariables = _child_widgets
-    slicer.util.errorDisplay = lambda text, windowTitle=None: errors.append(text)  # noqa: N803
-    _module("qt", QTimer=lambda: Genuine(QtCore.QTimer(), "QTimer"))
-    _module("slicer.i18n", tr=lambda text: text, translate=lambda context, text: text)
+    slicer.util.errorDisplay = lambda text, windowTitle=None, parent=None, **more: errors.append(text)  # noqa: N803
+    slicer.util.selectModule = selected.append
+    slicer.util.mainWindow = lambda: main_window
+    slicer.util.getModuleWidget = lambda name: SimpleNamespace(editor=_editors()[name])
+    _module("qt", **_qt())
+    _module("ctk", **{one.__name__: one for one in WIDGETS if one.__name__.startswith("ctk")})
+    _module("slicer.i18n", tr=_translate, translate=lambda context, text: text)
     _module("slicer.parameterNodeWrapper", Choice=Choice, parameterNodeWrapper=parameter_node_wrapper)
     bases = (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic)
     _module("slicer.ScriptedLoadableModule", ScriptedLoadableModuleTest=_test_base(), **{b.__name__: b for b in bases})
     _put_launcher_on_path()
-
-
-started: list[tuple[str, Callable[[], None]]] = []
-"""What was connected to signals of the application, e.g. startupCompleted()."""
-errors: list[str] = []
-"""What was shown in error dialogs."""
 
 
 def process_events(seconds: float = 0.05) -> None:
@@ -78,105 +115,107 @@ class Genuine:
         return isinstance(self.content, QtCore.QObject) and self.content.metaObject().indexOfProperty(name) >= 0
 
     def __getattr__(self, name: str) -> Any:
-        return self.content.property(name) if self._check(name) else getattr(self.content, name)
+        if self._check(name):
+            return _wrapped(self.content.property(name))
+        value = getattr(self.content, name)
+        if isinstance(value, QtCore.SignalInstance) or not isinstance(self.content, (QtCore.QObject, QtGui.QIcon)):
+            return value
+
+        @functools.wraps(value)
+        def call(*given: Any) -> Any:
+            return _wrapped(value(*map(_unwrapped, given)))
+
+        return call
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not self._check(name):
             raise AttributeError(f"{name} is no property of {self.kind}")
-        self.content.setProperty(name, value)
+        self.content.setProperty(name, _unwrapped(value))
 
 
-class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
-    """The outermost widget of a panel. Connections of the .ui file need its signal and the selectors' slot."""
-
-    mrmlSceneChanged = QtCore.Signal("vtkMRMLScene*")  # noqa: N815
-
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
-        self.scene = scene
+def _wrapped(value: Any) -> Any:
+    return Genuine(value, type(value).__name__) if type(value).__name__ in NAMES else value
 
 
-class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
-    """A node selector without a picture: only the choice, and the signal about it."""
-
-    currentNodeChanged = QtCore.Signal()  # noqa: N815
-    noneEnabled = addEnabled = removeEnabled = showChildNodeTypes = QtCore.Property(bool)  # noqa: N815
-    _node = None
-
-    @QtCore.Slot("vtkMRMLScene*")
-    def setMRMLScene(self, scene: Any) -> None: ...  # noqa: N802
-
-    def currentNode(self) -> Any:  # noqa: N802
-        return self._node
-
-    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
-        if node is not self._node:
-            self._node = node
-            self.currentNodeChanged.emit()
+def _unwrapped(value: Any) -> Any:
+    return value.content if isinstance(value, Genuine) else value
 
 
-def _load_ui(path: str) -> Genuine:
+def load_ui(path: str) -> Genuine:
+    """The widget of a .ui file, with those of its connections that hand the scene on."""
     loader = QtUiTools.QUiLoader()
-    loader.registerCustomWidget(qMRMLWidget)
-    loader.registerCustomWidget(qMRMLNodeComboBox)
+    for one in WIDGETS:
+        loader.registerCustomWidget(one)
     widget = loader.load(str(path))
+    for connection in ElementTree.parse(path).iter("connection"):
+        if connection.findtext("signal") == "mrmlSceneChanged(vtkMRMLScene*)":
+            receiver = widget.findChild(QtWidgets.QWidget, connection.findtext("receiver"))
+            widget.receivers_of_scene.append(receiver)
     return Genuine(widget, "qMRMLWidget")
+
+
+def _editors() -> dict[str, Genuine]:
+    return {"SegmentEditor": Genuine(segment_editor, "qMRMLSegmentEditorWidget")}
 
 
 def _child_widgets(widget: Genuine) -> SimpleNamespace:
     children = widget.content.findChildren(QtWidgets.QWidget)
     named = {child.objectName(): child for child in children if type(child).__name__ in NAMES}
-    return SimpleNamespace(**{name: Genuine(child, type(child).__name__) for name, child in named.items()})
+    return SimpleNamespace(**{name: Genuine(child, type(child).__name__) for name, child in named.items() if name})
 
 
-class Choice:
-    """Allowed values of a parameter."""
-
-    def __init__(self, choices: list[str]) -> None:
-        self.choices = choices
+def _translate(text: str) -> str:
+    assert isinstance(text, str)
+    return text
 
 
-def parameter_node_wrapper(cls: type) -> type:
-    """Typed access to a parameter node: node types as node references, text as parameters, as in Slicer."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    for name, hint in hints.items():
-        setattr(cls, name, _parameter(name, hint, getattr(cls, name, None)))
-    cls.__init__ = lambda self, node: setattr(self, "parameterNode", node)
-    cls.AddObserver = lambda self, event, call, priority=0.0: self.parameterNode.AddObserver(event, call, priority)
-    cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
-    cls.connectGui = lambda self, ui: _connect(self, ui, hints)
-    cls.disconnectGui = lambda self, tag: None
-    return cls
-
-
-def _parameter(name: str, hint: Any, default: Any) -> property:
-    if isinstance(hint, type) and hint.__name__.startswith("vtkMRML"):
-        return property(
-            lambda self: self.parameterNode.GetNodeReference(name),
-            lambda self, node: self.parameterNode.SetNodeReferenceID(name, node.GetID() if node is not None else None),
-        )
-    return property(
-        lambda self: self.parameterNode.GetParameter(name) or default,
-        lambda self, value: self.parameterNode.SetParameter(name, value),
+def _app() -> SimpleNamespace:
+    return SimpleNamespace(
+        connect=lambda signal, slot: started.append((signal, slot)),
+        layoutManager=lambda: Genuine(views, "slicer.app.layoutManager()") if main_window is not None else None,
+        applicationLogic=_application_logic,
+        temporaryPath=tempfile.mkdtemp(prefix="host-"),
+        testingEnabled=lambda: True,
     )
 
 
-def _connect(parameters: Any, ui: SimpleNamespace, hints: dict[str, Any]) -> int:
-    """The widgets that carry the name of a parameter show its value and change it."""
-    for widget in (one.content for one in vars(ui).values()):
-        name = widget.property("SlicerParameterName")
-        if name is None:
-            continue
-        if name not in hints:
-            raise ValueError(f"Cannot find a param with the given name: {name}")
-        if isinstance(widget, QtWidgets.QComboBox):
-            if widget.count() == 0:
-                widget.addItems(hints[name].__metadata__[0].choices)
-            widget.setCurrentText(getattr(parameters, name))
-            widget.currentTextChanged.connect(lambda text, name=name: setattr(parameters, name, text))
-        else:
-            widget.setCurrentNode(getattr(parameters, name))
-            widget.currentNodeChanged.connect(lambda w=widget, name=name: setattr(parameters, name, w.currentNode()))
-    return 0
+@functools.cache
+def _application_logic() -> Genuine:
+    logic = slicer.vtkSlicerApplicationLogic()
+    logic.SetMRMLScene(slicer.mrmlScene)
+    return Genuine(logic, "slicer.app.applicationLogic()")
+
+
+def _modules() -> SimpleNamespace:
+    logics = {"terminologies": slicer.vtkSlicerTerminologiesModuleLogic(), "tables": slicer.vtkSlicerTablesLogic()}
+    return SimpleNamespace(
+        terminologies=SimpleNamespace(
+            logic=lambda: Genuine(logics["terminologies"], "slicer.modules.terminologies.logic()")
+        ),
+        tables=SimpleNamespace(logic=lambda: logics["tables"]),
+    )
+
+
+def _qt() -> dict[str, Any]:
+    """The classes of Qt that code makes objects of; static functions as PythonQt has them."""
+
+    def made(kind: type) -> Callable[..., Genuine]:
+        return lambda *given: Genuine(kind(*map(_unwrapped, given)), kind.__name__)
+
+    def open_url(url: Any) -> bool:
+        opened.append(_unwrapped(url).toLocalFile())
+        return True
+
+    return {
+        "QTimer": made(QtCore.QTimer),
+        "QIcon": made(QtGui.QIcon),
+        "QMenu": made(QtWidgets.QMenu),
+        "QPalette": QtGui.QPalette.ColorRole,
+        "QUrl": SimpleNamespace(fromLocalFile=QtCore.QUrl.fromLocalFile),
+        "QDesktopServices": SimpleNamespace(openUrl=open_url),
+        # the name alone, without the filter that was chosen
+        "QFileDialog": SimpleNamespace(getSaveFileName=lambda *given: answers["save as"]),
+    }
 
 
 class ScriptedLoadableModule:

@@ -1,11 +1,9 @@
-"""The Slicer module in a stand-in for the application: logic with real child processes, panel, file lists."""
+"""The Slicer module in a stand-in for the application: what it tells Slicer, names, file lists."""
 
 from __future__ import annotations
 
 import ast
 import re
-import sys
-import time
 import unittest
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -14,8 +12,7 @@ from types import SimpleNamespace
 import host
 import pytest
 import slicer
-from MSTKDSegmenterLib import child
-from stand_in import HEEDS, IN_ONE_CALL, MODULE_FOLDER, write_worker
+from stand_in import MODULE_FOLDER
 
 host.start()
 import MSTKDSegmenter as module  # noqa: E402 - only the host makes it importable
@@ -27,118 +24,6 @@ REPOSITORY = MODULE_FOLDER.parent
 @pytest.fixture(autouse=True)
 def empty_scene():
     slicer.mrmlScene.Clear()
-    host.errors.clear()
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Makes the logic start a worker with another computation."""
-
-    def use(body: str = "") -> None:
-        monkeypatch.setattr(child, "WORKER", write_worker(tmp_path / "worker.py", body))
-
-    return use
-
-
-@pytest.fixture
-def flair():
-    return module.madeUpVolume(slicer.mrmlScene, "my FLAIR")
-
-
-@pytest.fixture
-def widget():
-    widget = module.MSTKDSegmenterWidget(host.panel_parent())
-    widget.setup()
-    yield widget
-    widget.cleanup()
-
-
-class TestPanel:
-    def test_apply_waits_for_a_sequence(self, widget, flair) -> None:
-        assert not widget.ui.applyButton.enabled
-        assert widget.ui.applyButton.toolTip == "Choose at least one sequence"
-        widget.ui.selectorT2.setCurrentNode(flair)
-        assert widget.ui.applyButton.enabled
-        assert widget.ui.applyButton.toolTip == "Segment from T2"
-        widget.ui.selectorT2.setCurrentNode(None)
-        assert not widget.ui.applyButton.enabled
-
-    def test_a_run_shows_progress_and_ends_with_a_segmentation(self, widget, flair, stand_in) -> None:
-        stand_in("job.report('device', 0.3, 'CPU: asked for')\ntime.sleep(0.5)")
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.deviceSelector.setCurrentText("cpu")
-        widget.ui.applyButton.click()
-        assert not widget.ui.applyButton.enabled
-        assert widget.ui.cancelButton.enabled
-        until(lambda: widget.ui.progressBar.value == 30)
-        assert widget.ui.deviceLabel.text == "CPU: asked for"
-        until(lambda: not widget.ui.cancelButton.enabled)
-        assert widget.ui.applyButton.enabled
-        assert widget.ui.statusLabel.text == "FLAIR: WT 1.0 ml, TC 0.5 ml, ET 0.2 ml\nLook here."
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-        assert widget.logic.report["device"]["name"] == "cpu"
-        assert host.errors == []
-
-    def test_cancel_ends_the_run_without_a_result_or_an_error_dialog(self, widget, flair, stand_in) -> None:
-        stand_in(IN_ONE_CALL)
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.applyButton.click()
-        until(lambda: widget.ui.progressBar.value == 25)
-        widget.ui.cancelButton.click()
-        until(lambda: widget.ui.applyButton.enabled)
-        assert "nothing was written" in widget.ui.statusLabel.text
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
-        assert host.errors == []
-
-    def test_an_error_is_shown_and_the_panel_is_ready_again(self, widget, flair, stand_in) -> None:
-        stand_in("raise UnusableInput('No brain was found. Choose another volume.')")
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.applyButton.click()
-        until(lambda: widget.ui.applyButton.enabled)
-        assert host.errors == ["No brain was found. Choose another volume."]
-        assert widget.ui.statusLabel.text == host.errors[0]
-
-    def test_the_result_is_kept_if_the_volume_was_removed_meanwhile(self, widget, flair, stand_in) -> None:
-        stand_in("time.sleep(0.3)")
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.applyButton.click()
-        slicer.mrmlScene.RemoveNode(flair)
-        until(lambda: not widget.ui.cancelButton.enabled)
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-        assert host.errors == []
-
-    def test_closing_the_scene_ends_the_run(self, widget, flair, stand_in) -> None:
-        stand_in(HEEDS)
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.applyButton.click()
-        process = widget._run.child
-        slicer.mrmlScene.Clear()
-        assert not process.running()
-        assert not widget.ui.cancelButton.enabled
-
-    def test_leaving_and_coming_back_keeps_the_choice_and_the_run(self, widget, flair, stand_in) -> None:
-        stand_in("time.sleep(0.3)")
-        widget.ui.selectorFLAIR.setCurrentNode(flair)
-        widget.ui.applyButton.click()
-        widget.exit()
-        widget.enter()
-        assert widget.ui.selectorFLAIR.currentNode() == flair
-        until(lambda: widget.ui.applyButton.enabled)
-        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1
-
-    def test_reloading_forgets_the_library_too(self, widget, monkeypatch) -> None:
-        monkeypatch.setattr(sys, "modules", dict(sys.modules))
-        monkeypatch.setattr(host.ScriptedLoadableModuleWidget, "onReload", lambda self: None, raising=False)
-        widget.onReload()
-        assert not [name for name in sys.modules if name.startswith("MSTKDSegmenterLib")]
-
-
-def until(happened, seconds: float = 20.0) -> None:
-    """Let the application run until something has happened."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "it did not happen"
-        host.process_events()
 
 
 class TestModule:
@@ -194,11 +79,19 @@ class TestNames:
             given = {one.get("name") for one in widget.findall("property") if one.get("stdset") != "0"}
             assert sorted(given - names) == []
 
-    def test_every_parameter_in_the_ui_file_is_one_of_the_parameter_node(self) -> None:
+    def test_the_ui_file_connects_every_parameter_that_a_widget_of_slicer_can_show(self) -> None:
+        by_code = {"modelFolder", "byHandFLAIR", "byHandT1", "byHandT1ce", "byHandT2"}
         named = [
             one.find("string").text for one in self.ui().iter("property") if one.get("name") == "SlicerParameterName"
         ]
-        assert sorted(named) == sorted(MSTKDSegmenterParameterNode.__annotations__)
+        assert sorted(named) == sorted(set(MSTKDSegmenterParameterNode.__annotations__) - by_code)
+
+    def test_every_selector_is_told_which_scene_to_look_at(self) -> None:
+        selectors = {
+            widget.get("name") for widget in self.ui().iter("widget") if widget.get("class") == "qMRMLNodeComboBox"
+        }
+        told = {one.findtext("receiver") for one in self.ui().iter("connection")}
+        assert selectors == told
 
     def ui(self) -> ElementTree.Element:
         return ElementTree.parse(MODULE_FOLDER / "Resources" / "UI" / "MSTKDSegmenter.ui").getroot()

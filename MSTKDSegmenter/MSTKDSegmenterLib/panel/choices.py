@@ -1,0 +1,114 @@
+"""Which volume stands for which sequence: proposed until the person chooses, and from then on theirs. No qt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+
+from ..engine.sequences import SEQUENCES
+from ..scene.attributes import OUTPUT_ATTRIBUTE
+
+
+class Choices:
+    """Keeps proposals and the person's own choices apart, both in the parameter node.
+
+    A change of a volume in the parameter node that was not made here is the person's (with a selector, or in the
+    console): it is marked as made by hand, and no proposal replaces it, also if it is a deliberate "missing".
+    """
+
+    def __init__(self, parameters: Any) -> None:
+        self._parameters = parameters
+        self.reasons: dict[str, str] = {}
+        """Node ID -> what the volume was taken for, or why it was not, for every volume that was looked at."""
+        self._expected = self._identifiers()
+
+    def volumes(self) -> dict[str, Any]:
+        """The chosen volume nodes by sequence, without the missing ones."""
+        chosen = {sequence: self._volume(sequence) for sequence in SEQUENCES}
+        return {sequence: node for sequence, node in chosen.items() if node is not None}
+
+    def by_hand(self, sequence: str) -> bool:
+        return getattr(self._parameters, f"byHand{sequence}")
+
+    def unused(self) -> dict[str, str]:
+        """Name -> reason, for the volumes that were looked at and stand for no sequence."""
+        used = {node.GetID() for node in self.volumes().values()}
+        nodes = {key: slicer.mrmlScene.GetNodeByID(key) for key in self.reasons if key not in used}
+        return {node.GetName(): self.reasons[key] for key, node in nodes.items() if node is not None}
+
+    def accept(self) -> None:
+        """Take what stands in the parameter node as it is, e.g. after a scene was loaded."""
+        self._expected = self._identifiers()
+
+    def notice(self) -> bool:
+        """Mark what was changed by somebody else as chosen by hand. Whether that leaves a volume in two places."""
+        now = self._identifiers()
+        changed = [sequence for sequence in SEQUENCES if now[sequence] != self._expected[sequence]]
+        self._expected = now
+        with slicer.util.NodeModify(self._parameters):
+            for sequence in changed:
+                setattr(self._parameters, f"byHand{sequence}", True)
+        chosen = [identifier for identifier in now.values() if identifier]
+        return bool(changed) and len(set(chosen)) < len(chosen)
+
+    def propose(self) -> None:
+        """Fill every sequence that was not chosen by hand with the volume that is recognised as it, or with none."""
+        free = [sequence for sequence in SEQUENCES if not self.by_hand(sequence)]
+        taken = {node.GetID() for sequence, node in self.volumes().items() if sequence not in free}
+        nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _may_be_an_image(node)]
+        proposed, self.reasons = _proposals([node for node in nodes if node.GetID() not in taken])
+        self._set({sequence: proposed.get(sequence) for sequence in free})
+
+    def forget(self) -> None:
+        """Drop all choices made by hand."""
+        with slicer.util.NodeModify(self._parameters):
+            for sequence in SEQUENCES:
+                setattr(self._parameters, f"byHand{sequence}", False)
+
+    def release(self, node: Any) -> None:
+        """Let go of a node that is about to leave the scene. A selector would move on to whatever is next to it."""
+        held = [sequence for sequence, volume in self.volumes().items() if volume.GetID() == node.GetID()]
+        with slicer.util.NodeModify(self._parameters):
+            for sequence in held:
+                setattr(self._parameters, f"byHand{sequence}", False)
+            self._set(dict.fromkeys(held))
+
+    def _set(self, volumes: dict[str, Any]) -> None:
+        with slicer.util.NodeModify(self._parameters):
+            for sequence, node in volumes.items():
+                setattr(self._parameters, f"volume{sequence}", node)
+            self._expected = self._identifiers()
+
+    def _volume(self, sequence: str) -> Any:
+        return getattr(self._parameters, f"volume{sequence}")
+
+    def _identifiers(self) -> dict[str, str]:
+        nodes = {sequence: self._volume(sequence) for sequence in SEQUENCES}
+        return {sequence: node.GetID() if node is not None else "" for sequence, node in nodes.items()}
+
+
+def tag_value() -> Any:
+    """The function that reads a tag of an instance from Slicer's DICOM database; None if there is no database."""
+    database = getattr(slicer, "dicomDatabase", None)
+    return database.instanceValue if database is not None and database.isOpen else None
+
+
+def _proposals(nodes: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Sequence -> node, and node ID -> reason."""
+    if not nodes:
+        return {}, {}
+    from ..scene.proposals import propose  # loads SimpleITK
+
+    found = propose(nodes, tag_value())
+    return {sequence: one.node for sequence, one in found.by_sequence.items()}, found.reasons
+
+
+def _may_be_an_image(node: Any) -> bool:
+    """Leaves out what the person would not expect to be looked at: label maps, our own results, empty volumes."""
+    return (
+        node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        and not node.GetAttribute(OUTPUT_ATTRIBUTE)
+        and node.GetImageData() is not None
+        and node.GetImageData().GetNumberOfPoints() > 0
+    )

@@ -1,0 +1,90 @@
+"""The four selectors: what was recognised and why, what the person chose, and what speaks against it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from ..engine.sequences import SEQUENCES
+from .choices import Choices, tag_value
+from .marks import icon, show_icon
+
+
+class Inputs:
+    """Shows ``Choices`` in the selectors' tooltips and in words beside them."""
+
+    def __init__(self, ui: Any) -> None:
+        import qt
+
+        self._ui = ui
+        self._help = {sequence: self._selector(sequence).toolTip for sequence in SEQUENCES}
+        self._looked_at: dict[str, str] | None = None
+        self.blocked = ""
+        """The first concern that a segmentation would be refused for; empty if there is none."""
+        ui.recogniseButton.setIcon(icon("Recognise"))
+        for name in [f"origin{sequence}" for sequence in SEQUENCES] + ["unusedLabel"]:
+            getattr(ui, name).setForegroundRole(qt.QPalette.PlaceholderText)
+
+    def show(self, choices: Choices) -> None:
+        """Show where each volume comes from, which volumes are not used, and the concerns."""
+        volumes = choices.volumes()
+        for sequence in SEQUENCES:
+            node = volumes.get(sequence)
+            origin, reason = _origin(choices, sequence, node)
+            label = getattr(self._ui, f"origin{sequence}")
+            label.text = origin
+            label.toolTip = reason
+            self._selector(sequence).toolTip = "\n".join(filter(None, [self._help[sequence], reason]))
+        unused = choices.unused()
+        self._ui.unusedLabel.text = _unused_in_words(len(unused))
+        self._ui.unusedLabel.visible = bool(unused)
+        self._ui.unusedLabel.toolTip = "\n".join(f"{name}: {reason}" for name, reason in unused.items())
+        self._ui.recogniseButton.visible = any(map(choices.by_hand, SEQUENCES))
+        self._show_concerns(volumes)
+
+    def forget(self) -> None:
+        """Look at the volumes anew the next time, because their content may have changed."""
+        self._looked_at = None
+
+    def _show_concerns(self, volumes: dict[str, Any]) -> None:
+        identifiers = {sequence: node.GetID() for sequence, node in volumes.items()}
+        if identifiers == self._looked_at:
+            return  # the voxels are compared, which takes a moment
+        self._looked_at = identifiers
+        blocking, warning = _concerns(volumes)
+        self.blocked = blocking[0] if blocking else ""
+        self._ui.concernsNote.visible = bool(blocking or warning)
+        show_icon(self._ui.concernsIcon, "Stop" if blocking else "Warning")
+        self._ui.concernsLabel.text = "\n".join([*blocking, *warning])
+
+    def _selector(self, sequence: str) -> Any:
+        return getattr(self._ui, f"selector{sequence}")
+
+
+def _concerns(volumes: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """What a segmentation would be refused for, and what makes it doubtful."""
+    if not volumes:
+        return [], []
+    from ..scene.concerns import BLOCKS, concerns  # loads SimpleITK
+
+    found = concerns(volumes, tag_value())
+    blocking = [concern.text for concern in found if concern.severity == BLOCKS]
+    return blocking, [concern.text for concern in found if concern.severity != BLOCKS]
+
+
+def _origin(choices: Choices, sequence: str, node: Any) -> tuple[str, str]:
+    """A word or two about where a choice comes from, and the whole reason."""
+    if choices.by_hand(sequence):
+        return _("your choice"), _("Chosen by you; kept until you press Recognise again.")
+    if node is None:
+        return "", _("No volume was recognised as {sequence}.").format(sequence=sequence)
+    return _("recognised"), choices.reasons.get(node.GetID(), "")
+
+
+def _unused_in_words(count: int) -> str:
+    if count == 0:
+        return ""
+    if count == 1:
+        return _("1 other volume is not used.")
+    return _("{count} other volumes are not used.").format(count=count)

@@ -1,0 +1,120 @@
+"""What came out: volumes, findings in words, and where to go on from there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from ..engine.regions import REGIONS
+from ..scene.attributes import REPORT_ATTRIBUTE
+from .marks import icon, region_name, show_grade, show_icon
+from .report_files import ReportFiles
+
+TABLE_ROLE = "MSTKDSegmenter.table"
+"""Role of the node reference from a segmentation to its table of volumes; both are saved with the scene."""
+
+
+class Results:
+    """Shows one segmentation of this module: also one that was loaded with a scene, because its report is in it."""
+
+    def __init__(self, ui: Any, failed: Callable[[Exception], None]) -> None:
+        """``failed`` is told what went wrong when a button was pressed."""
+        import qt
+
+        self._ui, self._failed = ui, failed
+        self._node: Any = None
+        self._files = ReportFiles()
+        ui.resultSelector.addAttribute("vtkMRMLSegmentationNode", REPORT_ATTRIBUTE)
+        for region in REGIONS:
+            getattr(ui, f"volumeName{region}").text = region_name(region)
+        for name in ("edit", "table", "report"):
+            getattr(ui, f"{name}Button").setIcon(icon(name.capitalize()))
+        ui.editButton.clicked.connect(self.edit)
+        ui.tableButton.clicked.connect(self.show_table)
+        ui.reportButton.clicked.connect(self.open_report)
+        self._menu = qt.QMenu()
+        self._menu.addAction(_("Save as web page (HTML)...")).triggered.connect(lambda: self.save_report(".html"))
+        self._menu.addAction(_("Save as data (JSON)...")).triggered.connect(lambda: self.save_report(".json"))
+        ui.reportButton.setMenu(self._menu)
+
+    def show(self, node: Any) -> None:
+        """Show the result in a segmentation node; None if none is selected."""
+        self._node = node
+        report = self._report()
+        segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        self._ui.resultsSection.visible = any(one.GetAttribute(REPORT_ATTRIBUTE) for one in segmentations)
+        self._ui.resultContents.visible = bool(report)
+        self._ui.show3DButton.setSegmentationNode(node if report else None)
+        if not report:
+            return
+        self._ui.sourceLabel.text = _("From {subset} with {model} {version} in {seconds} s on {device}").format(
+            subset=report["subset"],
+            model=report["model"]["name"],
+            version=report["model"]["version"],
+            seconds=round(report["seconds"]["total"]),
+            device=report["device"]["name"],
+        )
+        for region in REGIONS:
+            getattr(self._ui, f"volumeMl{region}").text = _("{volume} ml").format(
+                volume=f"{report['volumes_ml'][region]:.1f}"
+            )
+            grade = report["expected"].get(region, {}).get("grade")
+            show_grade(*(getattr(self._ui, f"volume{part}{region}") for part in ("Icon", "Grade")), grade)
+        findings = report["findings"]
+        show_icon(self._ui.findingsIcon, "Warning" if findings else "Good")
+        self._ui.findingsLabel.text = _bullets(findings) if findings else _("Nothing conspicuous was found.")
+        window = slicer.util.mainWindow() is not None
+        self._ui.editButton.enabled = window
+        self._ui.tableButton.enabled = window and self._table() is not None
+
+    def add(self, result: Any) -> None:
+        """Remember which table belongs to a new result, in the scene."""
+        result.segmentation.SetNodeReferenceID(TABLE_ROLE, result.table.GetID())
+
+    def edit(self) -> None:
+        """Open the segmentation in the Segment Editor, over the volume that it was made for."""
+        editor = slicer.util.getModuleWidget("SegmentEditor").editor
+        slicer.util.selectModule("SegmentEditor")
+        editor.setSegmentationNode(self._node)
+        volume = self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
+        if volume is not None:
+            editor.setSourceVolumeNode(volume)
+
+    def show_table(self) -> None:
+        """Show the table of volumes, in a layout like the present one that has a place for it."""
+        layouts = slicer.app.layoutManager()
+        layouts.setLayout(slicer.modules.tables.logic().GetLayoutWithTable(layouts.layout))
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetActiveTableID(self._table().GetID())
+        application.PropagateTableSelection()
+
+    def open_report(self) -> None:
+        self._try(lambda: self._files.open(self._report(), self._node.GetName()))
+
+    def save_report(self, suffix: str) -> None:
+        parent = slicer.util.mainWindow()
+        self._try(lambda: self._files.save(self._report(), self._node.GetName(), suffix, parent))
+
+    def cleanup(self) -> None:
+        self._files.remove()
+
+    def _try(self, what: Callable[[], Any]) -> None:
+        try:
+            what()
+        except (RuntimeError, OSError) as error:
+            self._failed(error)
+
+    def _table(self) -> Any:
+        return self._node.GetNodeReference(TABLE_ROLE)
+
+    def _report(self) -> Mapping[str, Any]:
+        text = self._node.GetAttribute(REPORT_ATTRIBUTE) if self._node is not None else None
+        return json.loads(text) if text else {}
+
+
+def _bullets(sentences: list[str]) -> str:
+    return "\n".join(f"\N{BULLET} {sentence}" for sentence in sentences)
