@@ -10,8 +10,9 @@ export QT_QPA_PLATFORM ?= offscreen
 demo: setup
 	$(BIN)/python Testing/demo.py
 
+# Two processes with one thread each: threads of two busy processes would spin against each other.
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
