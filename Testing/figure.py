@@ -51,14 +51,14 @@ class Scene:
 
 
 def read_segments(path: Path) -> dict[str, sitk.Image]:
-    """Segment name -> uint8 mask image, of a .seg.nrrd file, whose overlapping segments lie in separate layers."""
+    """Identifier -> uint8 mask image of the segments in a .seg.nrrd file; those that overlap lie in separate layers."""
     image = sitk.ReadImage(str(path))
     layers = image.GetNumberOfComponentsPerPixel()
     segments = {}
     for i in range(sum(key.endswith("_LabelValue") for key in image.GetMetaDataKeys())):
         layer = int(image.GetMetaData(f"Segment{i}_Layer"))
         plane = sitk.VectorIndexSelectionCast(image, layer) if layers > 1 else image
-        segments[image.GetMetaData(f"Segment{i}_Name")] = plane == int(image.GetMetaData(f"Segment{i}_LabelValue"))
+        segments[image.GetMetaData(f"Segment{i}_ID")] = plane == int(image.GetMetaData(f"Segment{i}_LabelValue"))
     return segments
 
 

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 from MSTKDSegmenterLib import cli
 from MSTKDSegmenterLib.engine import package
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+from MSTKDSegmenterLib.engine.reliability import outlook
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 
 GRID = dict(size=20, spacing=8.0)  # 160 mm: a head-sized box of few voxels
@@ -77,13 +78,16 @@ def call(*arguments: object, capsys: pytest.CaptureFixture) -> tuple[int, str]:
     return code, capsys.readouterr().err
 
 
-def test_a_study_gives_three_files_on_the_grid_of_its_reference(
-    study: dict, tiny_package: Path, tmp_path: Path
-) -> None:
+def test_a_study_gives_its_files_on_the_grid_of_its_reference(study: dict, tiny_package: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, errors = run("segment", "--flair", study["flair"], "--t2", study["t2"], "-o", out, package=tiny_package)
     assert code == 0, errors
-    assert sorted(p.name for p in out.iterdir()) == ["labels.nii.gz", "report.json", "segmentation.seg.nrrd"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "labels.nii.gz",
+        "report.html",
+        "report.json",
+        "segmentation.seg.nrrd",
+    ]
     labels = sitk.ReadImage(str(out / "labels.nii.gz"))
     reference = sitk.ReadImage(str(study["flair"]))
     assert labels.GetSize() == reference.GetSize()
@@ -98,6 +102,23 @@ def test_a_study_gives_three_files_on_the_grid_of_its_reference(
     assert report["volumes_ml"]["TC"] == pytest.approx(np.isin(values, (1, 3)).sum() * voxel_ml, abs=1e-3)
     assert report["model"]["sha256"] == json.loads((tiny_package / "model.json").read_text())["weights"]["sha256"]
     assert report["findings"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert report["model"]["sha256"] in page
+    assert "p_flair.nii.gz" in page
+
+
+def test_a_region_that_the_subset_cannot_support_is_marked_in_the_segmentation(study: dict, tmp_path: Path) -> None:
+    shipped = package.default_folder()
+    weak = outlook(package.quality_table(shipped), ["FLAIR"]).unsupported
+    code, errors = run("segment", "--flair", study["flair"], "-o", tmp_path / "out")
+    assert code == 0, errors
+    image = sitk.ReadImage(str(tmp_path / "out" / "segmentation.seg.nrrd"))
+    names = {image.GetMetaData(f"Segment{i}_ID"): image.GetMetaData(f"Segment{i}_Name") for i in range(3)}
+    assert weak
+    assert names == {r: f"{r} (not reliable)" if r in weak else r for r in ("WT", "TC", "ET")}
+    tags = {image.GetMetaData(f"Segment{i}_ID"): image.GetMetaData(f"Segment{i}_Tags") for i in range(3)}
+    assert all("MSTKDSegmenter.reliability:not reliable" in tags[region] for region in weak)
+    assert all("DICOM.SegmentAlgorithmType:AUTOMATIC" in text for text in tags.values())
 
 
 def test_a_folder_is_sorted_by_itself_and_the_result_is_the_same(

@@ -12,9 +12,10 @@ import slicer
 import vtk
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.geometry import Grid
+from MSTKDSegmenterLib.scene.attributes import RELIABILITY_TAG
 from MSTKDSegmenterLib.scene.segmentation import add_segmentation, volumes_ml, write_segmentation
 from MSTKDSegmenterLib.scene.terminology import APPEARANCES, CONTEXT
-from MSTKDSegmenterLib.scene.volumes import add_volume, image_from_volume, recognise_volume, study_from_volumes
+from MSTKDSegmenterLib.scene.volumes import add_volume, image_from_volume, study_from_volumes
 
 TERMINOLOGY = Path(__file__).parents[1] / "MSTKDSegmenter" / "Resources" / "MSTKDSegmenter.term.json"
 
@@ -206,26 +207,6 @@ def under_two_transforms(scene, node) -> None:
     node.SetAndObserveTransformNodeID(inner.GetID())
 
 
-class TestRecognition:
-    def test_the_name_of_a_node_tells_the_sequence(self, scene) -> None:
-        node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "BraTS2021_00495_t1ce")
-        assert recognise_volume(node).sequence == "T1ce"
-
-    def test_the_dicom_header_comes_before_the_name(self, scene) -> None:
-        node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "5: t1 axial")
-        node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
-        header = {"0008,0060": "MR", "0008,103e": "AX T1 SE", "0018,0010": "GADOVIST"}
-        asked = []
-        seen = recognise_volume(node, lambda uid, tag: asked.append(uid) or header.get(tag))
-        assert seen.sequence == "T1ce"
-        assert set(asked) == {"1.2.3"}
-
-    def test_a_header_that_does_not_say_leaves_it_to_the_name(self, scene) -> None:
-        node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "my FLAIR")
-        node.SetAttribute("DICOM.instanceUIDs", "1.2.3")
-        assert recognise_volume(node, lambda uid, tag: "").sequence == "FLAIR"
-
-
 class TestSegments:
     @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
     def test_three_overlapping_regions_come_back_from_the_file_where_they_were(self, grid, tmp_path) -> None:
@@ -250,8 +231,8 @@ class TestSegments:
         _scene, node = read_back(tmp_path / "s.seg.nrrd")
         segmentation = node.GetSegmentation()
         assert segmentation.GetSegmentIDs() == ("WT", "TC", "ET")
-        for region, appearance in APPEARANCES.items():
-            segment = segmentation.GetSegment(region)
+        for region in masks:
+            segment, appearance = segmentation.GetSegment(region), APPEARANCES[region]
             assert segment.GetName() == region
             np.testing.assert_allclose(segment.GetColor(), appearance.rgb, atol=1e-5)
             assert segment.GetTerminology() == appearance.terminology
@@ -313,6 +294,37 @@ class TestSegments:
         assert surfaces == sorted(surfaces)
         assert surfaces[0] < 0.5 < surfaces[2]
         assert fills == sorted(fills)
+
+    def test_a_region_that_is_not_reliable_is_marked_by_name_colour_and_tag_and_keeps_its_identifier(
+        self, tmp_path
+    ) -> None:
+        grid = GRIDS["LPS"]
+        grades = {"WT": "good", "TC": "fair", "ET": "not reliable"}
+        write_segmentation(tmp_path / "s.seg.nrrd", nested_masks(grid), grid, grades=grades)
+        _scene, node = read_back(tmp_path / "s.seg.nrrd")
+        segmentation = node.GetSegmentation()
+        assert segmentation.GetSegmentIDs() == ("WT", "TC", "ET")
+        segments = {region: segmentation.GetSegment(region) for region in grades}
+        assert [segment.GetName() for segment in segments.values()] == ["WT", "TC", "ET (not reliable)"]
+        assert {region: tag(segment, RELIABILITY_TAG) for region, segment in segments.items()} == grades
+        changed = [not np.allclose(segments[r].GetColor(), APPEARANCES[r].rgb, atol=1e-5) for r in grades]
+        assert changed == [False, False, True]
+        paler, usual = segments["ET"].GetColor(), APPEARANCES["ET"].rgb
+        assert all(new > old for new, old in zip(paler, usual))
+        assert segments["ET"].GetTerminology() == APPEARANCES["ET"].terminology
+
+    def test_a_marked_region_is_fainter_where_it_is_drawn(self, scene) -> None:
+        grid = GRIDS["LPS"]
+        node = add_segmentation(scene, nested_masks(grid), grid, "tumour", grades={"TC": "not reliable"})
+        display = node.GetDisplayNode()
+        assert display.GetSegmentOpacity2DFill("TC") < APPEARANCES["TC"].fill
+        assert display.GetSegmentOpacity3D("TC") < APPEARANCES["TC"].surface
+        assert display.GetSegmentOpacity3D("ET") == APPEARANCES["ET"].surface
+
+    def test_without_a_measured_quality_nothing_is_claimed(self, scene) -> None:
+        grid = GRIDS["LPS"]
+        segmentation = add_segmentation(scene, nested_masks(grid), grid, "tumour").GetSegmentation()
+        assert not any(segmentation.GetSegment(region).HasTag(RELIABILITY_TAG) for region in ("WT", "TC", "ET"))
 
     def test_a_mask_of_another_grid_is_refused_before_a_node_is_made(self, scene) -> None:
         masks = nested_masks(GRIDS["LPS"])

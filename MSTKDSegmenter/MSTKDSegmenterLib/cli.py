@@ -23,7 +23,7 @@ from .engine.progress import Event
 from .engine.sequences import SEQUENCES
 from .stopping import STOPPED, Stop
 
-RESULTS = ("segmentation.seg.nrrd", "labels.nii.gz", "report.json")
+RESULTS = ("segmentation.seg.nrrd", "labels.nii.gz", "report.json", "report.html")
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
 
@@ -94,9 +94,10 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
     from .engine.device import tune_cpu
     from .engine.package import load
     from .engine.report import write_report
+    from .engine.report_page import page
     from .engine.segment import segment
     from .engine.study import study_from_files, study_from_folder
-    from .scene.segmentation import write_segmentation
+    from .scene.segmentation import attribution, write_segmentation
 
     package = load(options.model or _shipped())
     study = study_from_folder(options.folder) if options.folder is not None else study_from_files(given)
@@ -104,9 +105,10 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
     tune_cpu()
     result = segment(study, package, options.device, None if options.quiet else _show, stop.requested.is_set)
     with _all_or_nothing(options.output, stop) as folder:
-        write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid)
+        write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid, **attribution(result.report))
         _write_labels(result.labels, result.reference_grid, folder / RESULTS[1])
         write_report(result.report, folder / RESULTS[2])
+        (folder / RESULTS[3]).write_text(page(result.report), encoding="utf-8")
     _summarise(result.report, options.output)
 
 
