@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +23,8 @@ from mstkd_training.plots import Panels, heat_map, slices
 from mstkd_training.published import benchmark
 from mstkd_training.tables import METRICS, document, table
 from mstkd_training.tables import comparison as comparison_tables
+from MSTKDSegmenterLib.engine import network
+from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.package import ModelPackage, default_folder, load
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.segment import Result, segment
@@ -67,7 +70,7 @@ def made_up_rows(shift: float = 0.0, studies: int = 4) -> list[dict]:
     rows = []
     for study in range(studies):
         for subset in SUBSETS:
-            row = {"study": f"s{study}", "patient": f"p{study // 2}", "subset": subset_name(subset)}
+            row = {"study": f"s{study}", "patient": f"p{study // 2}", "subset": subset_name(subset), "refused": None}
             for region in REGIONS:
                 row |= {f"{region}_{metric}": 0.1 * study + 0.1 * len(subset) + shift for metric in METRICS}
                 row[f"{region}_true_ml"] = 1.0
@@ -103,6 +106,96 @@ def test_each_subset_is_measured_on_what_users_get(
     assert rows[1]["WT_dice"] > 0.6
 
 
+@pytest.fixture
+def segmented(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The subsets that the engine was asked for, in order."""
+    asked: list[str] = []
+    monkeypatch.setattr(
+        evaluate, "segment", lambda study, *rest: asked.append(subset_name(study.subset)) or segment(study, *rest)
+    )
+    return asked
+
+
+@pytest.mark.usefixtures("only_case")
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    tmp_path: Path, package: ModelPackage, segmented: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path)
+    path = settings.folder / "evaluation.rows.jsonl"
+
+    def interrupted(study: Study, *arguments: object) -> Result:
+        if subset_name(study.subset) == "FLAIR+T2":
+            raise KeyboardInterrupt
+        return segment(study, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "segment", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.evaluate(settings, package)
+    with open(path, "a") as stream:
+        stream.write('{"study": "case", "sub')  # the power failed
+    rows = evaluate.evaluate(settings, package)
+    assert segmented == ["FLAIR+T2"]
+    assert [row["subset"] for row in rows] == ["T1ce", "FLAIR+T2"]
+    assert [json.loads(line) for line in path.read_text().splitlines()[1:]] == rows
+    assert evaluate.evaluate(settings, package) == rows
+    assert segmented == ["FLAIR+T2"]
+
+
+@pytest.mark.usefixtures("only_case")
+def test_rows_of_other_weights_or_settings_are_measured_again(
+    tmp_path: Path, package: ModelPackage, segmented: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = evaluate.evaluate(config(tmp_path), package)
+    card = {**package.card, "thresholds": {"WT": 0.9, "TC": 0.9, "ET": 0.9}}
+    segmented.clear()
+    again = evaluate.evaluate(config(tmp_path), replace(package, sha256="other", card=card))
+    assert segmented == ["T1ce", "FLAIR+T2"]
+    assert "2 rows of another sha256, thresholds are removed" in capsys.readouterr().out
+    assert again[1]["WT_found_ml"] < rows[1]["WT_found_ml"]
+    assert len((tmp_path / "mine" / "evaluation.rows.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.usefixtures("only_case")
+def test_what_the_software_refuses_counts_as_nothing_found_and_is_told(
+    tmp_path: Path, case: Case, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path)
+    sitk.WriteImage(0 * sitk.ReadImage(str(case.images["T1ce"])), str(tmp_path / "black.nii.gz"))
+    broken = Case("case", "patient", {**case.images, "T1ce": tmp_path / "black.nii.gz"}, case.labels)
+    monkeypatch.setattr(evaluate, "studies_to_test", lambda config: [broken])
+    refused, answered = evaluate.evaluate(settings, package)
+    assert "black.nii.gz" in refused["refused"]
+    assert answered["refused"] is None
+    assert (refused["WT_dice"], refused["WT_found_ml"], refused["WT_hd95_brats"]) == (0, 0, 374)
+    assert refused["WT_true_ml"] == answered["WT_true_ml"] > 0
+    assert answered["WT_dice"] > 0.6
+    rows = [{**row, "refused": refused["refused"]} if row["subset"] == "T1ce" else row for row in made_up_rows()]
+    text = evaluate.write(settings, rows, "abc", COMMAND)
+    assert "Refused by the software, and counted as empty masks: 4 of 60." in text
+    assert f"s0 T1ce, s1 T1ce, s2 T1ce, s3 T1ce: {refused['refused']}" in text
+    assert next(line for line in text.splitlines() if line.startswith("| T1ce |")).endswith("| 4 |")
+    record = evaluate.read(settings.folder)["refused"]
+    assert record[0] == {"study": "s0", "subset": "T1ce", "reason": refused["refused"]}
+    assert len(record) == 4
+
+
+@pytest.mark.usefixtures("only_case")
+def test_a_missing_device_is_no_studys_fault(tmp_path: Path, package: ModelPackage) -> None:
+    settings = config(tmp_path).model_copy(update={"device": "abacus"})
+    with pytest.raises(UnusableInput, match="abacus"):
+        evaluate.evaluate(settings, package)
+
+
+@pytest.mark.usefixtures("only_case")
+def test_a_network_is_built_once_for_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[object] = []
+    original = network.build
+    monkeypatch.setattr(network, "build", lambda config: built.append(config) or original(config))
+    evaluate.evaluate(config(tmp_path), load(default_folder()))
+    assert len(built) == len(set(map(repr, built))) <= 2  # the tumour's, and the brain's if no test has built it yet
+
+
 def test_all_studies_of_the_test_patients_are_measured_but_those_left_out(tmp_path: Path) -> None:
     data, cache = tmp_path / "data", tmp_path / "cache"
     names = ["BraTS-GLI-00001-100", "BraTS-GLI-00001-101", "BraTS-GLI-00001-102", "BraTS-GLI-00002-100"]
@@ -125,7 +218,7 @@ def test_the_figure_shows_truth_and_runs(tmp_path: Path, case: Case, monkeypatch
     truth, _ = evaluate.true_masks(case, "brats2023")
     # the run "right" finds the truth, the run "blind" nothing
     answers = {"right": truth, "blind": {region: np.zeros_like(mask) for region, mask in truth.items()}}
-    monkeypatch.setattr(illustrate, "found_masks", lambda case, subset, package, device: answers[package])
+    monkeypatch.setattr(illustrate, "answer", lambda case, subset, name, *rest: evaluate.Answer(answers[name]))
     monkeypatch.setattr(illustrate, "slices", lambda panels, *rest: (drawn.extend(panels), slices(panels, *rest)))
     rows = [row | {"study": "case"} for row in made_up_rows(studies=1)]
     illustrate.illustrate(config(tmp_path), {name: name for name in answers}, rows, tmp_path / "figure.png")
@@ -167,7 +260,7 @@ def test_the_document_has_intervals_and_the_published_numbers_of_the_same_data()
     text = document("mine", made_up_rows(), benchmark("brats2024"))
     row = next(line for line in text.splitlines() if line.startswith("| T1ce |"))
     # two patients, their means 0.15 and 0.35
-    assert row == "| T1ce |" + " 0.250 [0.150, 0.350] |" * 3 + " 0.729 | 0.683 | 0.686 |"
+    assert row == "| T1ce |" + " 0.250 [0.150, 0.350] |" * 3 + " 0.729 | 0.683 | 0.686 | 0 |"
     assert "**0.818** | **0.595** | **0.598**" in text
     assert "| SMUNet (published) | 0.797 |" in text
     assert "15 of 60 left out" in text
@@ -184,7 +277,9 @@ def test_a_comparison_says_by_how_much_and_how_surely() -> None:
     assert change.p_value == 0.5  # two patients cannot say more
     assert values["overall"]["hd95_excluded"]["ET"].difference.patients == 2
     line = next(line for line in text.splitlines() if line.startswith("| T1 | WT |"))
-    assert line == "| T1 | WT | 0.250 | 0.375 | +0.125 [+0.125, +0.125] | 0.5 |"
+    assert line == "| T1 | WT | 0.250 | 0.375 | +0.125 [+0.125, +0.125] | 0.5 | 1 |"
+    assert "p Holm: that,\ncorrected for the 3 regions of a metric, by subset for all 45 rows" in text
+    assert "Refused, and counted as empty masks: 0 of one, 0 of two." in text
 
 
 def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +304,17 @@ def test_a_run_that_was_not_evaluated_is_not_compared(tmp_path: Path) -> None:
         comparison.compare_runs(config(tmp_path), "other")
     with pytest.raises(ValueError, match="the run itself"):
         comparison.compare_runs(config(tmp_path), "mine")
+
+
+def test_an_evaluation_with_other_metrics_is_not_compared(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    evaluate.write(settings, made_up_rows(), "abc", COMMAND)
+    path = settings.folder / "evaluation.json"
+    record = json.loads(path.read_text())
+    del record["format"]  # as the first version wrote it
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"of format None, expected 2: .* again"):
+        evaluate.read(settings.folder)
 
 
 def test_pictures_show_the_values_and_the_regions(tmp_path: Path) -> None:

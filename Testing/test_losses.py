@@ -199,3 +199,41 @@ def test_discriminator_and_student_pull_the_verdict_in_opposite_directions() -> 
     assert style.fooled(tensor(verdict)).item() == pytest.approx(softplus.mean(), rel=1e-5)
     value = style.discriminated(tensor(verdict), tensor(verdict)).item()
     assert value == pytest.approx(softplus.mean() + (softplus - verdict).mean(), rel=1e-5)
+
+
+def losses() -> dict[str, Callable[[], torch.Tensor]]:
+    """Every term, of float32 tensors as the networks' heads give them."""
+    one, other = (torch.from_numpy(array).float() for array in (TEACHER, STUDENT))
+    labels = torch.from_numpy(LABELS)
+    stages = [list(torch.from_numpy(array).float()) for array in (FEATURES_F, FEATURES_M)]
+    maps = [list(torch.from_numpy(array).float()) for array in (MAPS_F, MAPS_M)]
+    verdict = torch.tensor([0.3, -1.2])
+    return {
+        "segmentation": lambda: segmentation.cross_entropy_and_dice(other, labels),
+        "official segmentation": lambda: segmentation.official(other, labels, one),
+        "consistency": lambda: logits.consistency(one, other),
+        "official consistency": lambda: logits.official_consistency(one, other, labels, True),
+        "standardisation": lambda: logits.standardised(other, 1),
+        "logit_kl": lambda: logits.standardised_kl(one, other, 7.0),
+        "logit_mse": lambda: logits.mean_square(one, other),
+        "content": lambda: features.content(stages[0][0], stages[1][0]),
+        "official content": lambda: features.official_content(stages[0][0], stages[1][0]),
+        "multiscale": lambda: features.multiscale(*stages),
+        "official multiscale": lambda: features.official_multiscale(*stages),
+        "extreme_value": lambda: features.extreme_value(*maps),
+        "official extreme_value": lambda: features.official_extreme_value(*maps),
+        "cross gram": lambda: style.cross_gram(stages[0][0], stages[0][1]),
+        "gram": lambda: style.gram(*stages),
+        "official gram": lambda: style.official_gram(*stages),
+        "fooled": lambda: style.fooled(verdict),
+        "discriminated": lambda: style.discriminated(verdict, verdict + 1),
+    }
+
+
+@pytest.mark.parametrize("term", losses())
+def test_autocast_takes_no_digits_from_a_term(term: str) -> None:
+    wanted = losses()[term]()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = losses()[term]()
+    assert value.dtype == torch.float32
+    assert torch.equal(value, wanted)

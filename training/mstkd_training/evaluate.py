@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from MSTKDSegmenterLib.engine.device import choose_device
+from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS, regions_of
 from MSTKDSegmenterLib.engine.segment import segment
@@ -18,15 +21,23 @@ from tqdm import tqdm
 
 from .cases import Case, find_cases
 from .config import Config
+from .files import write_text
 from .lesions import lesion_scores
 from .metrics import region_scores
 from .published import benchmark
+from .rows import FORMAT, Row, append, begun, refusals
 from .splits import test_patients
 from .tables import document, table
 
 DIGITS = 4
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Answer:
+    """Region -> bool (z, y, x), and why they are all empty if the engine refused to segment."""
+
+    masks: dict[str, np.ndarray]
+    refused: str | None = None
 
 
 def studies_to_test(config: Config) -> list[Case]:
@@ -47,10 +58,17 @@ def studies_to_test(config: Config) -> list[Case]:
     return chosen
 
 
-def found_masks(case: Case, subset: tuple[str, ...], package: ModelPackage, device: str) -> dict[str, np.ndarray]:
-    """Region -> bool (z, y, x) on the native grid, segmented from these sequences alone, exactly as users do it."""
-    study = study_from_files({sequence: case.images[sequence] for sequence in subset})
-    return segment(study, package, device).masks
+def answer(case: Case, subset: tuple[str, ...], package: ModelPackage, device: str, shape: tuple[int, ...]) -> Answer:
+    """What users get from these sequences alone; nothing where the engine refuses the study, which is an answer too.
+
+    Args:
+        shape: of the native grid (z, y, x).
+    """
+    try:
+        study = study_from_files({sequence: case.images[sequence] for sequence in subset})
+        return Answer(segment(study, package, device).masks)
+    except UnusableInput as error:
+        return Answer({region: np.zeros(shape, dtype=bool) for region in REGIONS}, str(error))
 
 
 def true_masks(case: Case, convention: str) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:
@@ -60,19 +78,45 @@ def true_masks(case: Case, convention: str) -> tuple[dict[str, np.ndarray], tupl
 
 
 def evaluate(config: Config, package: ModelPackage) -> list[Row]:
-    """One row per test study and subset: study, patient, subset and `<region>_<metric>` for all metrics and regions."""
-    rows: list[Row] = []
-    for case in tqdm(studies_to_test(config), desc="studies"):
+    """One row per test study and subset, see rows.Row; those that an interrupted evaluation has left are kept.
+
+    Raises:
+        UnusableInput: the package or the device cannot be used. A study that cannot be is a row with empty masks.
+    """
+    choose_device(config.device)  # not for a study to be blamed for
+    package.network()
+    cases = studies_to_test(config)
+    path = config.folder / "evaluation.rows.jsonl"
+    rows = begun(path, _belongs_to(config, package))
+    for case in tqdm(cases, desc="studies"):
+        missing = [subset for subset in SUBSETS if (case.name, subset_name(subset)) not in rows]
+        if not missing:
+            continue
         truth, spacing = true_masks(case, config.data.convention)
-        for subset in tqdm(SUBSETS, desc=case.name, leave=False):
-            found = found_masks(case, subset, package, config.device)
+        for subset in tqdm(missing, desc=case.name, leave=False):
+            found = answer(case, subset, package, config.device, truth["WT"].shape)
             row: Row = {"study": case.name, "patient": case.patient, "subset": subset_name(subset)}
+            row["refused"] = found.refused
             for region in REGIONS:
-                scores = region_scores(found[region], truth[region], spacing)
-                scores |= lesion_scores(found[region], truth[region], spacing)
+                scores = region_scores(found.masks[region], truth[region], spacing)
+                scores |= lesion_scores(found.masks[region], truth[region], spacing)
                 row |= {f"{region}_{metric}": _rounded(value) for metric, value in scores.items()}
-            rows.append(row)
-    return rows
+            append(row, path)
+            rows[case.name, row["subset"]] = row
+    return [rows[case.name, subset_name(subset)] for case in cases for subset in SUBSETS]
+
+
+def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
+    """What decides the rows: the weights, how they are used, and the data."""
+    fingerprint = config.data.cache / "fingerprint.json"
+    content = json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.exists() else {}
+    return {
+        "sha256": package.sha256,
+        "spacing_mm": package.spacing,
+        "thresholds": package.card["thresholds"],
+        "layout": config.data.layout,
+        "files_sha256": content.get("files_sha256"),
+    }
 
 
 def write(config: Config, rows: list[Row], sha256: str, command: str) -> str:
@@ -82,8 +126,16 @@ def write(config: Config, rows: list[Row], sha256: str, command: str) -> str:
     """
     folder = config.folder
     studies = list(dict.fromkeys(row["study"] for row in rows))
-    record = {"sha256": sha256, "measured_on": studies, "command": command, "table": table(rows), "rows": rows}
-    (folder / "evaluation.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    record = {
+        "format": FORMAT,
+        "sha256": sha256,
+        "measured_on": studies,
+        "command": command,
+        "table": table(rows),
+        "refused": refusals(rows),
+        "rows": rows,
+    }
+    write_text(json.dumps(record, indent=2) + "\n", folder / "evaluation.json")
     with open(folder / "evaluation.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -98,6 +150,7 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the run has not been evaluated.
+        ValueError: it was evaluated with metrics of another version.
     """
     path = folder / "evaluation.json"
     if not path.exists():
@@ -105,7 +158,13 @@ def read(folder: Path) -> dict[str, Any]:
             f"{path} does not exist: run {folder.name!r} has not been evaluated, "
             "run `python training/eval.py --config` with its configuration first"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is of format {record.get('format')}, expected {FORMAT}: some metrics are computed otherwise now, "
+            "run `python training/eval.py --config` with its configuration again"
+        )
+    return record
 
 
 def _rounded(value: float | None) -> float | None:

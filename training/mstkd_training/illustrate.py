@@ -14,7 +14,7 @@ from MSTKDSegmenterLib.engine.sequences import subset_name
 
 from .cases import Case
 from .config import Config
-from .evaluate import found_masks, studies_to_test, true_masks
+from .evaluate import answer, studies_to_test, true_masks
 from .metrics import dice
 from .plots import Panels, slices
 from .statistics import Row
@@ -66,7 +66,8 @@ def _row(
     low, high = np.maximum(head.min(axis=0) - BORDER, 0), head.max(axis=0) + BORDER + 1
     box = slice(low[0], high[0]), slice(low[1], high[1])
     black, white = np.percentile(image[image > image.min()], WINDOW)
-    found = {name: found_masks(case, subset, package, device) for name, package in packages.items()}
+    shape = truth["WT"].shape
+    found = {name: answer(case, subset, package, device, shape).masks for name, package in packages.items()}
     return Panels(
         subset_name(subset),
         np.clip((image[box] - black) / (white - black), 0, 1),

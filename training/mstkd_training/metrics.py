@@ -16,7 +16,7 @@ from monai.metrics.utils import get_edge_surface_distance
 PENALTY = 374.0
 """HD95 in mm where BraTS has nothing to measure: the diagonal of its field of 240 x 240 x 155 mm, 373.1, and a bit."""
 TOLERANCES = (1, 2)
-"""Surface Dice: how far apart in mm two surfaces may be and still count as the same."""
+"""Tolerances of the surface Dice: how far apart in mm two surfaces may be and still count as the same."""
 
 Scores = dict[str, Optional[float]]
 """Name of a metric -> value, None where the metric leaves the case out."""
@@ -25,17 +25,22 @@ Scores = dict[str, Optional[float]]
 def region_scores(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) -> Scores:
     """All scores of one region but the lesion-wise ones.
 
-    HD95 comes in three conventions, because they rank methods differently as soon as a mask is empty:
+    HD95 comes in three conventions, because they rank methods differently as soon as a mask is empty. With D(A, B) the
+    distances from the surface voxels of A (those with a face neighbour outside A) to the nearest of B, and P95 the 95th
+    percentile with linear interpolation:
 
-    ==================== ========= ========= ============
-    HD95 in mm           official  brats     excluded
-    ==================== ========= ========= ============
-    both masks empty     0         0         left out
-    one mask empty       0         374       left out
-    ==================== ========= ========= ============
+    ================== ==================== ================================ ==========
+    HD95 in mm         official             brats                            excluded
+    ================== ==================== ================================ ==========
+    neither mask empty P95(D(A,B) + D(B,A)) max(P95(D(A,B)), P95(D(B,A)))    as "brats"
+    both masks empty   0                    0                                left out
+    one mask empty     0                    374                              left out
+    ================== ==================== ================================ ==========
 
-    "official" is what the released code of MST-KDNet does, so an empty answer is a perfect one; "brats" is the rule of
-    the challenges since 2017.
+    official: the released code of MST-KDNet, which calls medpy's hd95: both directions are pooled before the
+    percentile, and an empty answer is a perfect one. (It counts voxels; in BraTS they are 1 mm.) brats: the larger of
+    both directions and 374 mm, as github.com/rachitsaluja/BraTS-2023-Metrics, which weights surface voxels by their
+    area besides. excluded: the same distance over the cases in which it exists.
     """
     found, truth = crop(found, truth, margin=1)
     litre = math.prod(spacing) * 1e-3  # of one voxel, in ml
@@ -50,8 +55,8 @@ def region_scores(found: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
     }
     if found.any() and truth.any():
         distances = surface_distances(found, truth, spacing)
-        value = hd95(distances)
-        hausdorff: Scores = {"official": value, "brats": value, "excluded": value}
+        larger = hd95(distances)
+        hausdorff: Scores = {"official": pooled_hd95(distances), "brats": larger, "excluded": larger}
         surface = {tolerance: surface_dice(distances, tolerance) for tolerance in TOLERANCES}
     else:
         both_empty = not (found.any() or truth.any())
@@ -77,12 +82,21 @@ def surface_distances(found: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
 
 
 def hd95(distances: tuple[np.ndarray, np.ndarray]) -> float:
-    """The larger of the 95th percentiles of both directions (BraTS, MONAI; the released code pools the directions)."""
+    """The larger of the 95th percentiles of both directions (BraTS, MONAI)."""
     return max(np.percentile(one, 95).item() for one in distances)
 
 
+def pooled_hd95(distances: tuple[np.ndarray, np.ndarray]) -> float:
+    """The 95th percentile of the distances of both directions together (medpy, and so the released code)."""
+    return np.percentile(np.concatenate(distances), 95).item()
+
+
 def surface_dice(distances: tuple[np.ndarray, np.ndarray], tolerance: float) -> float:
-    """Share of both surfaces that lies within `tolerance` mm of the other one (Nikolov et al., arXiv:1809.04430)."""
+    """Normalised surface Dice: share of both surfaces that lies within `tolerance` mm of the other one.
+
+    (|{a in dA: d(a, dB) <= t}| + |{b in dB: d(b, dA) <= t}|) / (|dA| + |dB|), Nikolov et al., arXiv:1809.04430; surface
+    voxels are counted (MONAI), where the paper weights surface elements by their area.
+    """
     return np.mean(np.concatenate(distances) <= tolerance).item()
 
 

@@ -6,9 +6,9 @@ are never taken for 15 observations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.stats import wilcoxon
@@ -18,7 +18,8 @@ CONFIDENCE = 0.95
 SAME_TRUTH = ("WT_true_ml", "TC_true_ml", "ET_true_ml")
 
 Row = Mapping[str, Any]
-"""Scores of one study with one subset, see evaluate.evaluate."""
+"""Scores of one study with one subset, see rows.Row."""
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second run minus first run in one metric, and the Wilcoxon signed-rank p value of the patients' differences."""
+    """Second run minus first run in one metric, and the Wilcoxon signed-rank p value of the patients' differences.
+
+    p_holm: the p value corrected for the other differences of its family, see holm; None before `corrected`.
+    """
 
     first: float
     second: float
     difference: Estimate
     p_value: float
+    p_holm: float | None = None
 
 
 def estimate(values: Sequence[float], patients: Sequence[str], seed: int = 0) -> Estimate:
@@ -99,6 +104,25 @@ def compare(pairs: Sequence[tuple[Row, Row]], metric: str) -> Difference | None:
     per_patient = [change[patients == patient].mean() for patient in np.unique(patients)]
     p_value = float(wilcoxon(per_patient).pvalue) if np.any(per_patient) else 1.0
     return Difference(float(first.mean()), float(second.mean()), estimate(change, patients.tolist()), p_value)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values that hold for all m together: in ascending order max over i <= k of min(1, (m - i + 1) p_i).
+
+    S. Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6, 1979.
+    """
+    result, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        result[index] = largest
+    return result
+
+
+def corrected(family: Mapping[Key, Difference | None]) -> dict[Key, Difference | None]:
+    """The differences with the Holm correction over all of them that there are."""
+    there = {key: one for key, one in family.items() if one is not None}
+    p_values = dict(zip(there, holm([one.p_value for one in there.values()]), strict=True))
+    return {key: one and replace(one, p_holm=p_values[key]) for key, one in family.items()}
 
 
 def _by_key(rows: Sequence[Row]) -> dict[tuple[str, str], Row]:

@@ -7,6 +7,7 @@ images of random contrast (training/brain_mask.py), which is why it does not nee
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import SimpleITK as sitk
@@ -151,10 +152,16 @@ class _Found:
     region: np.ndarray
 
 
+@lru_cache(maxsize=1)
+def _shipped() -> ModelPackage:
+    """The model that ships, read and built once: a study has several images, an evaluation many studies."""
+    return load(default_folder("brain"))
+
+
 def _search(signal: sitk.Image, package: ModelPackage | None, around: float) -> _Found:
     import torch  # here, so that reading this module's constants does not cost the second that torch takes
 
-    package = load(default_folder("brain")) if package is None else package
+    package = package or _shipped()
     network, spacing = package.network(), package.spacing
     everywhere = Grid.of(signal).empty_image(sitk.sitkUInt8) + 1
     grid = working_grid(everywhere, spacing, margin=around, multiple=network.multiple)

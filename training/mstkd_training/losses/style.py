@@ -12,9 +12,13 @@ from .features import relative
 
 
 def cross_gram(one: Tensor, other: Tensor) -> Tensor:
-    """(B, C, z, y, x) twice -> (B, C, C): F G^T / N, N the number of voxels, so that it does not depend on the crop."""
+    """(B, C, z, y, x) twice -> (B, C, C): F G^T / N, N the number of voxels, so that it does not depend on the crop.
+
+    In float32: autocast would multiply in bfloat16, whose three digits are lost in a difference of two such sums.
+    """
     one, other = (t.float().flatten(2) for t in (one, other))
-    return one @ other.transpose(1, 2) / one.shape[-1]
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.transpose(1, 2) / one.shape[-1]
 
 
 def gram(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
