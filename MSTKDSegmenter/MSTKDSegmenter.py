@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import slicer
 import vtk
-from MSTKDSegmenterLib import dependencies
-from MSTKDSegmenterLib.logic import REPORT_ATTRIBUTE, MSTKDSegmenterLogic, Run
+from MSTKDSegmenterLib.logic import MSTKDSegmenterLogic, Run
+from MSTKDSegmenterLib.self_test import SelfTest
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -45,7 +44,15 @@ class MSTKDSegmenter(ScriptedLoadableModule):
             "doi:10.1109/TMI.2014.2377694; Bakas et al. 2017, doi:10.1038/sdata.2017.117; Baid et al. 2021, "
             "arXiv:2107.02314. The report of a result names the model that was used and its citations."
         )
+        slicer.app.connect("startupCompleted()", registerSampleData)
         slicer.app.connect("startupCompleted()", loadTerminology)
+
+
+def registerSampleData() -> None:
+    """Offer studies to try the module with, in the module Sample Data."""
+    from MSTKDSegmenterLib.panel import sample_data
+
+    sample_data.register()
 
 
 def loadTerminology() -> None:
@@ -234,10 +241,16 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._choices = Choices(parameterNode)
-            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            # not connectGui, which gives no tag to disconnect by
+            self._parameterNodeGuiTag = parameterNode.connectParametersToGui(self._connectedWidgets())
             name_devices(self.ui.deviceSelector)
             self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._onParametersModified()
+
+    def _connectedWidgets(self) -> dict[str, Any]:
+        """Widgets by the name of the parameter that the .ui file says they show."""
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+        return {name: widget for name, widget in named.items() if name}
 
     def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
         if slicer.mrmlScene.IsBatchProcessing():
@@ -274,44 +287,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._proposing.start()
 
 
-class MSTKDSegmenterTest(ScriptedLoadableModuleTest):
-    """Runs the real logic with the model that ships, on a small made-up study."""
+class MSTKDSegmenterTest(SelfTest, ScriptedLoadableModuleTest):
+    """What Slicer runs as the tests of this module, see MSTKDSegmenterLib/self_test.py."""
 
-    def setUp(self) -> None:
-        slicer.mrmlScene.Clear()
-        self.logic = MSTKDSegmenterLogic()
-
-    def test_oneSequenceGivesThreeSegments(self) -> None:
-        problems = dependencies.problems()
-        if problems:
-            self.skipTest(dependencies.advice(problems))
-        events = []
-        flair = madeUpVolume(slicer.mrmlScene, "FLAIR")
-        segmentationNode = self.logic.segment({"FLAIR": flair}, device="cpu", progress=events.append)
-        self.assertEqual(tuple(segmentationNode.GetSegmentation().GetSegmentIDs()), ("WT", "TC", "ET"))
-        self.assertEqual(segmentationNode.GetNodeReference("referenceImageGeometryRef"), flair)
-        self.assertEqual(json.loads(segmentationNode.GetAttribute(REPORT_ATTRIBUTE))["subset"], "FLAIR")
-        self.assertEqual(events[-1].fraction, 1.0)
-
-    def test_unusableInputSaysWhatToDo(self) -> None:
-        with self.assertRaisesRegex(ValueError, "Expected a volume node for one or more of FLAIR"):
-            self.logic.segment({})
-        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
-        with self.assertRaisesRegex(ValueError, "'empty' holds no voxels"):
-            self.logic.segment({"T2": empty})
-
-
-def madeUpVolume(scene: Any, name: str) -> Any:
-    """A skull-stripped head of ellipsoids with a bright lesion, 48 x 48 x 40 voxels of 4 mm."""
-    import numpy as np
-    from MSTKDSegmenterLib.engine.geometry import Grid
-    from MSTKDSegmenterLib.scene.volumes import add_volume
-
-    z, y, x = (index - (length - 1) / 2 for index, length in zip(np.ogrid[:40, :48, :48], (40, 48, 48)))
-    rng = np.random.default_rng(7)
-    values = np.zeros((40, 48, 48), dtype=np.float32)
-    brain = (x / 17) ** 2 + (y / 21) ** 2 + (z / 16) ** 2 < 1
-    values[brain] = rng.normal(100, 10, int(brain.sum()))
-    values[(x - 7) ** 2 + (y - 5) ** 2 + z**2 < 5**2] += 80
-    grid = Grid((48, 48, 40), (4.0, 4.0, 4.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
-    return add_volume(scene, grid.image(values), name)
+    def makeLogic(self) -> MSTKDSegmenterLogic:
+        return MSTKDSegmenterLogic()

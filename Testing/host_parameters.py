@@ -2,7 +2,8 @@
 
 Values live in a vtkMRMLScriptedModuleNode: text and truth values and paths as parameters, nodes as node references.
 As in Slicer, values are read when the node says that it was modified and kept until then, a value of another type than
-annotated is refused, and ``connectGui`` returns nothing, so that what it connected stays connected.
+annotated is refused, and ``connectGui`` does not give the tag by which ``disconnectGui`` would know what to disconnect;
+``connectParametersToGui`` does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,15 @@ from typing import Any, Callable
 
 import slicer
 import vtk
+
+_observers: list[Callable[..., None]] = []
+
+
+def observe(observed: Any, event: Any, call: Callable[..., None]) -> int:
+    """Add an observer that stays whole. Python's garbage collector takes one apart that only a VTK object refers to as
+    soon as nothing in Python refers to that object, and calling it then ends the process."""
+    _observers.append(call)
+    return observed.AddObserver(event, call)
 
 
 class Choice:
@@ -63,11 +73,11 @@ class _Parameters:
     def __init__(self, node: Any) -> None:
         self.parameterNode = node
         self._values: dict[str, Any] = {}
-        self._shown: list[tuple[str, Any]] = []
+        self._connected: list[dict[str, _Connector]] = []
         self._showing = False
         self._read()
         this = weakref.ref(self)
-        self._tag = node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: this() and this()._read())
+        self._tag = observe(node, vtk.vtkCommand.ModifiedEvent, lambda *_: this() and this()._read())
 
     def __del__(self) -> None:
         self.parameterNode.RemoveObserver(self._tag)
@@ -96,19 +106,27 @@ class _Parameters:
         return self.parameterNode.EndModify(before)
 
     def connectGui(self, ui: SimpleNamespace) -> None:  # noqa: N802
-        for widget in (one.content for one in vars(ui).values()):
-            name = widget.property("SlicerParameterName")
-            if name is None:
-                continue
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+        self.connectParametersToGui({name: widget for name, widget in named.items() if name})
+
+    def connectParametersToGui(self, widgets: dict[str, Any]) -> int:  # noqa: N802
+        for name in widgets:
             if name not in self.types:
                 raise ValueError(f"Cannot find a param with the given name: {name}")
-            show, changed, read = _connector(widget, self.types[name])
-            self._shown.append((name, show))
-            show(self._values[name])
-            changed.connect(lambda *_, name=name, read=read: self._showing or self._write(name, read()))
-        self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._show())
+        made = {name: _connector(widget.content, self.types[name]) for name, widget in widgets.items()}
+        for name, connector in made.items():
+            connector.show(self._values[name])
+            connector.connect(lambda *_, name=name: self._showing or self._write(name, made[name].read()))
+        self._connected.append(made)
+        observe(self.parameterNode, vtk.vtkCommand.ModifiedEvent, lambda *_: self._show())
+        return len(self._connected) - 1
 
-    def disconnectGui(self, tag: Any) -> None: ...  # noqa: N802 - without a tag, Slicer finds nothing to disconnect
+    def disconnectGui(self, tag: Any) -> None:  # noqa: N802
+        if tag is None:
+            return
+        for connector in self._connected[tag].values():
+            connector.disconnect()
+        self._connected[tag] = {}
 
     def _show(self) -> None:
         if self._showing:
@@ -116,30 +134,46 @@ class _Parameters:
         self._showing = True
         try:
             with slicer.util.NodeModify(self):
-                for name, show in self._shown:
-                    show(self._values[name])
+                for made in self._connected:
+                    for name, connector in made.items():
+                        connector.show(self._values[name])
         finally:
             self._showing = False
 
 
-def _connector(widget: Any, kind: _Type) -> tuple[Callable[[Any], None], Any, Callable[[], Any]]:
-    """How a value is shown, the signal that it was changed, how it is read; only for the pairs that Slicer connects."""
+class _Connector:
+    """One widget that shows one parameter: how its value is shown and read, and the signal that it was changed."""
+
+    def __init__(self, show: Callable[[Any], None], changed: Any, read: Callable[[], Any]) -> None:
+        self.show, self.read, self._changed = show, read, changed
+        self._slot: Any = None
+
+    def connect(self, slot: Callable[..., Any]) -> None:
+        self._slot = slot
+        self._changed.connect(slot)
+
+    def disconnect(self) -> None:
+        self._changed.disconnect(self._slot)
+
+
+def _connector(widget: Any, kind: _Type) -> _Connector:
+    """Only for the pairs of widget and type that Slicer connects."""
     pair = (type(widget).__name__, "node" if kind.is_node else kind.base.__name__)
     if pair == ("qMRMLNodeComboBox", "node"):
         widget.setProperty("nodeTypes", [kind.base.__name__])
-        return widget.setCurrentNode, widget.currentNodeChanged, widget.currentNode
+        return _Connector(widget.setCurrentNode, widget.currentNodeChanged, widget.currentNode)
     if pair == ("QCheckBox", "bool"):
-        return widget.setChecked, widget.stateChanged, widget.isChecked
+        return _Connector(widget.setChecked, widget.stateChanged, widget.isChecked)
     if pair == ("QComboBox", "str") and kind.choices is not None:
         widget.clear()
         widget.addItems(kind.choices)
-        return (
+        return _Connector(
             lambda value: widget.setCurrentIndex(kind.choices.index(value)),
             widget.currentIndexChanged,
             lambda: kind.choices[widget.currentIndex()],
         )
     if pair == ("ctkPathLineEdit", "Path"):
-        return (
+        return _Connector(
             lambda value: widget.setProperty("currentPath", str(value)),
             widget.currentPathChanged,
             lambda: Path(widget.property("currentPath")),

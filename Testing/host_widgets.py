@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import vtk
+from host_parameters import observe
 from PySide6 import QtCore, QtGui, QtWidgets
+from shiboken6 import isValid
 
 SEGMENT_SURFACE = "Closed surface"
 
@@ -54,8 +56,8 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
         self._scene = scene
         self.setEnabled(scene is not None)
         for event in (scene.NodeAddedEvent, scene.EndBatchProcessEvent):
-            scene.AddObserver(event, self._refresh)
-        scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _with_node(self._remove))
+            self._observe(scene, event, self._refresh)
+        self._observe(scene, scene.NodeAboutToBeRemovedEvent, self._remove)
         self._refresh()
 
     def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:  # noqa: N802
@@ -106,7 +108,17 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
             )
         ]
 
-    def _refresh(self, caller: Any = None, event: Any = None) -> None:
+    def _observe(self, observed: Any, event: Any, call: Callable[[Any], None]) -> None:
+        """Until this widget is deleted; ``call`` gets the node that the event is about."""
+
+        @vtk.calldata_type(vtk.VTK_OBJECT)
+        def observer(caller: Any, event: Any, node: Any = None) -> None:
+            if isValid(self._box):
+                call(node)
+
+        observe(observed, event, observer)
+
+    def _refresh(self, _: Any = None) -> None:
         shown = {node.GetID(): node for node in self._shown()}
         for index in reversed(range(1, self._box.count())):
             node = shown.pop(self._box.itemData(index), None)
@@ -116,7 +128,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
                 self._box.setItemText(index, node.GetName())
         for identifier, node in shown.items():
             self._box.addItem(node.GetName(), identifier)
-            node.AddObserver("ModifiedEvent", self._refresh)
+            self._observe(node, vtk.vtkCommand.ModifiedEvent, self._refresh)
 
     def _remove(self, node: Any) -> None:
         index = self._box.findData(node.GetID())
@@ -248,13 +260,3 @@ class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):  # noqa: N801
 
 
 WIDGETS = (qMRMLWidget, qMRMLNodeComboBox, ctkCollapsibleButton, ctkPathLineEdit, qMRMLSegmentationShow3DButton)
-
-
-def _with_node(call: Any) -> Any:
-    """An observer that is handed the node that the event is about."""
-
-    @vtk.calldata_type(vtk.VTK_OBJECT)
-    def observer(caller: Any, event: Any, node: Any) -> None:
-        call(node)
-
-    return observer

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .geometry import Grid
 from .regions import REGIONS
 from .sequences import SEQUENCES, in_channel_order, subset_name
+
+if TYPE_CHECKING:
+    from .geometry import Grid  # loads SimpleITK, and the panel needs only the expectations
 
 QualityTable = Mapping[str, Mapping[str, float]]
 """Subset name -> region -> mean Dice on studies that the model was not trained on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from ..engine.sequences import SEQUENCES
 from ..scene.attributes import OUTPUT_ATTRIBUTE
@@ -55,9 +56,9 @@ class Choices:
     def propose(self) -> None:
         """Fill every sequence that was not chosen by hand with the volume that is recognised as it, or with none."""
         free = [sequence for sequence in SEQUENCES if not self.by_hand(sequence)]
-        taken = {node.GetID() for sequence, node in self.volumes().items() if sequence not in free}
+        theirs = [node for sequence, node in self.volumes().items() if sequence not in free]
         nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _may_be_an_image(node)]
-        proposed, self.reasons = _proposals([node for node in nodes if node.GetID() not in taken])
+        proposed, self.reasons = _proposals(nodes, theirs)
         self._set({sequence: proposed.get(sequence) for sequence in free})
 
     def forget(self) -> None:
@@ -94,14 +95,25 @@ def tag_value() -> Any:
     return database.instanceValue if database is not None and database.isOpen else None
 
 
-def _proposals(nodes: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Sequence -> node, and node ID -> reason."""
-    if not nodes:
+def _proposals(nodes: list[Any], theirs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Sequence -> node, and node ID -> reason, from what goes with the nodes that the person has chosen already."""
+    chosen = {node.GetID() for node in theirs}
+    free = [node for node in nodes if node.GetID() not in chosen]
+    if not free:
         return {}, {}
     from ..scene.proposals import propose  # loads SimpleITK
+    from ..scene.provenance import apart, provenance
 
-    found = propose(nodes, tag_value())
-    return {sequence: one.node for sequence, one in found.by_sequence.items()}, found.reasons
+    tags = tag_value()
+    origins = [provenance(node, tags) for node in theirs]
+    apart_from_theirs = {}
+    for node in free:
+        why = next(filter(None, (apart(provenance(node, tags), origin) for origin in origins)), None)
+        if why is not None:
+            apart_from_theirs[node.GetID()] = _("Not proposed: it and your choice {why}").format(why=why)
+    found = propose([node for node in free if node.GetID() not in apart_from_theirs], tags)
+    proposed = {sequence: one.node for sequence, one in found.by_sequence.items()}
+    return proposed, {**found.reasons, **apart_from_theirs}
 
 
 def _may_be_an_image(node: Any) -> bool:
