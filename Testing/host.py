@@ -176,6 +176,7 @@ def _app() -> SimpleNamespace:
         applicationLogic=_application_logic,
         temporaryPath=tempfile.mkdtemp(prefix="host-"),
         testingEnabled=lambda: True,
+        processEvents=QtCore.QCoreApplication.processEvents,
     )
 
 

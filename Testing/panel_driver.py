@@ -11,7 +11,7 @@ import slicer
 
 host.start()
 import MSTKDSegmenter as module  # noqa: E402 - only the host makes it importable
-from MSTKDSegmenterLib.self_test import madeUpVolume  # noqa: E402
+from MSTKDSegmenterLib.self_test import made_up_volume  # noqa: E402
 
 SEQUENCES = ("FLAIR", "T1", "T1ce", "T2")
 
@@ -66,7 +66,7 @@ def settle() -> None:
 
 def add_volume(name: str) -> Any:
     """A made-up head with values of its own in the scene."""
-    node = madeUpVolume(slicer.mrmlScene, name)
+    node = made_up_volume(slicer.mrmlScene, name)
     values = slicer.util.arrayFromVolume(node)
     values += (values > 0) * np.random.default_rng(len(name) + ord(name[-1])).normal(0, 5, values.shape)
     return node

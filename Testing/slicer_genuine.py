@@ -26,7 +26,10 @@ DOCUMENTED = {
     "slicer.dicomDatabase": {"instanceValue", "isOpen"},
     "PyTorchUtils": {"PyTorchUtilsLogic", "installTorch"},
     "SampleData": {"SampleDataLogic", "registerCustomSampleDataSource", "registerCustomSampleDataCategory"},
-    "a wrapped parameter node": {"parameterNode", "connectGui", "disconnectGui"},
+    "a wrapped parameter node": {
+        *("parameterNode", "connectGui", "connectParametersToGui", "disconnectGui", "getValue", "setValue", "default"),
+        *("StartModify", "EndModify", "Modified", "AddObserver", "RemoveObserver"),
+    },
     "the widget of SegmentEditor": {"editor"},
 }
 """From Slicer's documentation and sources: what slicer_api.json, read from one application, does not list."""

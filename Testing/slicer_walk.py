@@ -325,7 +325,7 @@ class Scope:
     def attribute(self, node: ast.AST, kinds: Kinds, name: str, guarded: bool = False) -> Kinds:
         """What the attribute may be; a finding if there is none."""
         if kinds is None:
-            return self.anywhere(node, name)
+            return one("ui") if name in ("ui", "_ui") else self.anywhere(node, name)
         return union([self.attribute_of(node, kind, name, guarded) for kind in sorted(kinds)])
 
     def attribute_of(self, node: ast.AST, kind: str, name: str, guarded: bool) -> Kinds:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import host
 import numpy as np
 import pytest
 import slicer
 from MSTKDSegmenterLib import child
-from stand_in import HEEDS, write_worker
+from MSTKDSegmenterLib.engine.errors import Cancelled
+from stand_in import HEEDS, IN_ONE_CALL, write_worker
 
 host.start()
-import MSTKDSegmenter as module  # noqa: E402 - only the host makes it importable
-from MSTKDSegmenterLib import dependencies  # noqa: E402
+from MSTKDSegmenterLib import dependencies  # noqa: E402 - only the host makes it importable
 from MSTKDSegmenterLib import logic as logic_module  # noqa: E402
+from MSTKDSegmenterLib.self_test import made_up_volume  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +37,7 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture
 def flair():
-    return module.madeUpVolume(slicer.mrmlScene, "my FLAIR")
+    return made_up_volume(slicer.mrmlScene, "my FLAIR")
 
 
 @pytest.fixture
@@ -73,6 +75,28 @@ class TestLogic:
         assert logic.report["inputs"]["FLAIR"]["source"] == "my FLAIR"
         assert (logic.report["device"]["name"], logic.report["model"]["folder"]) == ("cpu", "some/folder")
         assert json.loads(node.GetAttribute(logic_module.REPORT_ATTRIBUTE)) == logic.report
+
+    def test_all_that_was_added_is_kept_in_the_result(self, logic, flair, stand_in) -> None:
+        stand_in()
+        node = logic.segment({"FLAIR": flair}, exclusive=True, probabilities=True)
+        result = logic.result
+        assert result.segmentation == node
+        assert result.exclusive.GetSegmentation().GetSegmentIDs() == ("NCR", "ED", "ET")
+        values = slicer.util.arrayFromVolume(result.probabilities["TC"])
+        assert np.argwhere(values == 0.75).min(axis=0).tolist() == [2, 2, 2]
+        assert (values.max(), np.count_nonzero(values)) == (0.75, 4 * 4 * 4)
+        assert result.table.GetNumberOfRows() == 5
+
+    def test_nothing_more_is_added_than_was_wanted(self, logic, flair, stand_in) -> None:
+        stand_in()
+        logic.segment({"FLAIR": flair})
+        assert (logic.result.exclusive, logic.result.probabilities) == (None, {})
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
+
+    def test_a_region_that_is_not_reliable_is_marked(self, logic, flair, stand_in) -> None:
+        stand_in()
+        segmentation = logic.segment({"FLAIR": flair}).GetSegmentation()
+        assert [segmentation.GetSegment(r).GetName() for r in ("WT", "TC", "ET")] == ["WT", "TC", "ET (not reliable)"]
 
     def test_progress_arrives_in_order(self, logic, flair, stand_in) -> None:
         stand_in("job.report('second', 0.5, 'half')")
@@ -128,6 +152,138 @@ class TestLogic:
         monkeypatch.setattr(dependencies, "problems", lambda: missing)
         with pytest.raises(RuntimeError, match=re.escape(dependencies.advice(missing))):
             logic.segment({"FLAIR": flair})
+
+
+class Heard:
+    """Notes what the callbacks of a run in the background are called with."""
+
+    def __init__(self) -> None:
+        self.events, self.results, self.errors = [], [], []
+        self.callbacks = {
+            "onProgress": self.events.append,
+            "onFinished": self.results.append,
+            "onFailed": self.errors.append,
+        }
+
+    def wait(self) -> None:
+        until(lambda: self.results or self.errors)
+
+
+class TestBackground:
+    def test_it_returns_at_once_and_tells_about_progress_and_the_end(self, logic, flair, stand_in) -> None:
+        stand_in("time.sleep(0.5)")
+        heard = Heard()
+        run = logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks, exclusive=True, device="cpu")
+        assert run.running
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+        heard.wait()
+        assert [event.stage for event in heard.events] == ["start", "first"]
+        assert heard.errors == []
+        assert heard.results == [logic.result]
+        assert logic.result.exclusive is not None
+        assert logic.report["device"]["name"] == "cpu"
+        assert run.closed
+
+    def test_it_needs_no_callbacks_and_nobody_who_holds_it(self, flair, stand_in) -> None:
+        stand_in()
+        logic_module.MSTKDSegmenterLogic().segmentInBackground({"FLAIR": flair})
+        until(lambda: slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 1)
+        assert logic_module._background == set()
+
+    @pytest.mark.parametrize(
+        ("body", "kind", "message"),
+        [
+            ("raise UnusableInput('No brain was found.')", ValueError, "No brain was found"),
+            ("raise RuntimeError('no such kernel')", RuntimeError, "no such kernel"),
+            ("os.kill(os.getpid(), 9)", RuntimeError, "memory runs out"),
+        ],
+        ids=["input", "failure", "crash"],
+    )
+    def test_a_failure_is_told_once_with_the_cause(self, logic, flair, stand_in, body, kind, message) -> None:
+        stand_in(body)
+        heard = Heard()
+        run = logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks)
+        heard.wait()
+        host.process_events(0.5)
+        assert heard.results == []
+        assert len(heard.errors) == 1
+        assert isinstance(heard.errors[0], kind)
+        assert message in str(heard.errors[0])
+        assert run.closed
+
+    def test_a_failure_that_nobody_listens_to_is_in_the_log(self, logic, flair, stand_in, caplog) -> None:
+        stand_in("raise RuntimeError('no such kernel')")
+        logic.segmentInBackground({"FLAIR": flair})
+        until(lambda: "no such kernel" in caplog.text)
+
+    def test_input_that_cannot_be_used_is_said_at_once(self, logic) -> None:
+        heard = Heard()
+        with pytest.raises(ValueError, match="Expected a volume node"):
+            logic.segmentInBackground({}, **heard.callbacks)
+        assert heard.errors == []
+
+    @pytest.mark.parametrize("body", [HEEDS, IN_ONE_CALL], ids=["between two steps", "inside one long step"])
+    def test_cancelling_ends_it_without_a_result(self, logic, flair, stand_in, body) -> None:
+        stand_in(body)
+        heard = Heard()
+        run = logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks)
+        until(lambda: len(heard.events) == 2)
+        run.cancel()
+        heard.wait()
+        assert isinstance(heard.errors[0], Cancelled)
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+    def test_closing_it_ends_it_without_a_word(self, logic, flair, stand_in) -> None:
+        stand_in(HEEDS)
+        heard = Heard()
+        run = logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks)
+        run.close()
+        run.close()
+        host.process_events(0.5)
+        assert (heard.results, heard.errors) == ([], [])
+        assert not run.running
+        assert logic_module._background == set()
+
+    @pytest.mark.parametrize("body", ["", HEEDS], ids=["finished, not yet fetched", "computing"])
+    def test_closing_the_scene_ends_it_and_the_next_scene_stays_empty(self, logic, flair, stand_in, body) -> None:
+        stand_in(body)
+        heard = Heard()
+        run = logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks)
+        while not body and run.child.running():
+            time.sleep(0.05)
+        slicer.mrmlScene.Clear()
+        heard.wait()
+        assert isinstance(heard.errors[0], Cancelled)
+        assert "scene was closed" in str(heard.errors[0])
+        assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+    def test_an_input_that_is_deleted_meanwhile_does_not_cost_the_result(self, logic, flair, stand_in) -> None:
+        stand_in("time.sleep(0.3)")
+        heard = Heard()
+        logic.segmentInBackground({"FLAIR": flair}, **heard.callbacks, probabilities=True)
+        slicer.mrmlScene.RemoveNode(flair)
+        heard.wait()
+        assert heard.errors == []
+        assert heard.results[0].segmentation.GetName() == "my FLAIR tumor"
+        assert heard.results[0].segmentation.GetScene() == slicer.mrmlScene
+
+    def test_two_runs_at_a_time_do_not_mix(self, logic, flair, stand_in) -> None:
+        stand_in("time.sleep(0.2)")
+        other = made_up_volume(slicer.mrmlScene, "the other")
+        heard = [Heard(), Heard()]
+        for one, node in zip(heard, (flair, other)):
+            logic.segmentInBackground({"FLAIR": node}, **one.callbacks)
+        for one in heard:
+            one.wait()
+        assert [one.results[0].segmentation.GetName() for one in heard] == ["my FLAIR tumor", "the other tumor"]
+
+
+def until(happened, seconds: float = 30.0) -> None:
+    """Let the application run until something has happened."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen"
+        host.process_events()
 
 
 def shift(right: float):
