@@ -29,9 +29,9 @@ def segment(study, package, device, progress, cancelled, keep=None):
     labels[1:7, 1:8, 1:9] = 2
     labels[2:6, 2:6, 2:6] = 1
     labels[3:5, 3:5, 3:5] = 3
-    for number, region in enumerate(("WT", "TC", "ET")):
+    for region, values in {{"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}}.items():
         if keep is not None:
-            keep(region, grid.image((labels > number).astype(np.float32) * np.float32(0.75)))
+            keep(region, grid.image(np.where(np.isin(labels, values), np.float32(0.75), np.float32(0))))
     report = {{
         "format": 1,
         "created": "2026-01-02T03:04:05+00:00",

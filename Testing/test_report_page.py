@@ -13,7 +13,8 @@ from MSTKDSegmenterLib.engine.report_page import page
 GRID = {"size": [208, 256, 26], "spacing": [0.8984375, 0.8984375, 5.5], "origin": [0, 0, 0], "direction": [1] * 9}
 MOVED = {
     "registered": True, "rotation_deg": 13.84, "translation_mm": 14.31, "similarity_before": 1.0,
-    "similarity_after": 1.1, "sharpness": 3.62, "coverage": 0.9, "judgement": "moved by 18.7 mm (root mean square over the brain)",
+    "similarity_after": 1.1, "sharpness": 3.62, "coverage": 0.9,
+    "judgement": "moved by 18.7 mm (root mean square over the brain)",
 }  # fmt: skip
 REPORT = {
     "format": 1,

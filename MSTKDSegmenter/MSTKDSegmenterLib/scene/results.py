@@ -125,7 +125,7 @@ def _add_table(scene: Any, rows: list[tuple[str, float, int, str]], name: str) -
         for value in values:
             column.InsertNextValue(value)
         node.AddColumn(column)
-    node.SetUseColumnNameAsColumnHeader(True)
+    node.SetUseColumnTitleAsColumnHeader(True)
     node.SetLocked(True)
     return node
 
