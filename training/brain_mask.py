@@ -13,9 +13,26 @@ from pathlib import Path
 from mstkd_training.anatomy import load_anatomies
 from mstkd_training.brain_evaluation import export, measure
 from mstkd_training.brain_training import BrainTraining, quick_allocation
+from mstkd_training.command import run
 from MSTKDSegmenterLib.engine import package as packages
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    anatomies = load_anatomies(arguments.data / "label_maps.tar.xz", arguments.run / "anatomy")
+    if arguments.train:
+        quick_allocation()
+        BrainTraining(arguments.run, arguments.steps).fit(anatomies, arguments.minutes)
+    if arguments.export:
+        trained = BrainTraining(arguments.run, arguments.steps)
+        note = {"note": arguments.note} if arguments.note else {}
+        export(trained.average, arguments.package, {"steps": trained.step, **note})
+    if arguments.evaluate:
+        package = packages.load(arguments.package)
+        quality = measure(package, anatomies, arguments.data)
+        export(package.network(), arguments.package, package.card["training"], quality)
+
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -30,17 +47,4 @@ if __name__ == "__main__":
     parser.add_argument("--export", action="store_true")
     parser.add_argument("--evaluate", action="store_true")
     parser.add_argument("--note", help="with --export: what model.json shall say about the training")
-    arguments = parser.parse_args()
-
-    anatomies = load_anatomies(arguments.data / "label_maps.tar.xz", arguments.run / "anatomy")
-    if arguments.train:
-        quick_allocation()
-        BrainTraining(arguments.run, arguments.steps).fit(anatomies, arguments.minutes)
-    if arguments.export:
-        run = BrainTraining(arguments.run, arguments.steps)
-        note = {"note": arguments.note} if arguments.note else {}
-        export(run.average, arguments.package, {"steps": run.step, **note})
-    if arguments.evaluate:
-        package = packages.load(arguments.package)
-        quality = measure(package, anatomies, arguments.data)
-        export(package.network(), arguments.package, package.card["training"], quality)
+    run(main, parser)

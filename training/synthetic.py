@@ -12,24 +12,16 @@ import argparse
 from pathlib import Path
 
 from mstkd_training import ingredients, study_files
+from mstkd_training.command import run
 from mstkd_training.heads import SPACING
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds the archives")
-    parser.add_argument("--cache", type=Path, default=ROOT / "cache" / "synthetic", help="where heads are kept")
-    parser.add_argument("--count", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--without", nargs="*", default=(), help="patients whose tumour shapes are not to be used")
-    parser.add_argument("--output", type=Path, help="folder for the studies")
-    parser.add_argument("--sheet", type=Path, help="PNG of all of them")
-    arguments = parser.parse_args()
-    if not (arguments.output or arguments.sheet):
-        parser.error("nothing to do: give --output FOLDER, --sheet PNG or both")
 
+def main(arguments: argparse.Namespace) -> None:
+    if not (arguments.output or arguments.sheet):
+        raise ValueError("nothing to do: give --output FOLDER, --sheet PNG or both")
     made = ingredients.read(arguments.data, arguments.cache, arguments.without)
     shown = {}
     for number in tqdm(range(arguments.count), desc="studies"):
@@ -41,3 +33,15 @@ if __name__ == "__main__":
             shown[f"{number}: {study.patient.removeprefix('synthetic, ')}"] = study
     if arguments.sheet:
         study_files.contact_sheet(shown, arguments.sheet)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="holds the archives")
+    parser.add_argument("--cache", type=Path, default=ROOT / "cache" / "synthetic", help="where heads are kept")
+    parser.add_argument("--count", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--without", nargs="*", default=(), help="patients whose tumour shapes are not to be used")
+    parser.add_argument("--output", type=Path, help="folder for the studies")
+    parser.add_argument("--sheet", type=Path, help="PNG of all of them")
+    run(main, parser)
