@@ -17,7 +17,8 @@ import bench
 import torch
 from mstkd_training.config import Config, load
 from mstkd_training.distillation import StepResult
-from mstkd_training.trainer import Trainer
+from mstkd_training.distributed import join
+from mstkd_training.learner import Learner
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
@@ -29,12 +30,14 @@ THREADS = 2
 
 def configuration(preset: str, options: argparse.Namespace) -> Config:
     overrides = [f"size={options.size}", f"optim.bf16={options.bf16}".lower(), f"optim.threads={THREADS}"]
+    overrides.append(f"augment.crop={list(options.crop)}")
     return load(CONFIGS / f"{preset}.yaml", overrides)
 
 
 def step(preset: str, options: argparse.Namespace) -> dict[str, object]:
     """Median seconds of a step after one that does not count, and the shares at that first step. Runs in a child."""
-    trainer = Trainer(configuration(preset, options))
+    config = configuration(preset, options)
+    learner = Learner(config, join(config.device))
     labels = torch.randint(0, len(CLASSES), (1, *options.crop))
     image, present = torch.randn(1, 4, *options.crop), torch.tensor([[1.0, 0.0, 0.0, 1.0]])
     batch = {"image": image, "present": present, "labels": labels}
@@ -42,19 +45,19 @@ def step(preset: str, options: argparse.Namespace) -> dict[str, object]:
 
     def inspect(result: StepResult, _: dict[str, float]) -> None:
         # at full weight, or the term that ramps up would look like nothing
-        weights = trainer.config.terms.weights(trainer.config.optim.steps)
+        weights = config.terms.weights(config.optim.steps)
         values = {name: weights[name] * value.item() for name, value in result.terms.items()}
         shares.update({name: value / sum(values.values()) for name, value in values.items()})
 
-    trainer.train_step([batch], inspect)
+    learner.train_step([batch], inspect)
     seconds = []
     for _ in range(options.rounds):
         before = time.perf_counter()
-        trainer.train_step([batch])
-        if trainer.world.device.type == "cuda":
+        learner.train_step([batch])
+        if learner.world.device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - before)
-    device = trainer.world.device
+    device = learner.world.device
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return {"seconds": statistics.median(seconds), "shares": shares, "device": device.type, "device_peak": peak}
 

@@ -12,6 +12,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 from mstkd_training import cache, splits
 from mstkd_training.config import Config
+from mstkd_training.continuity import claim
 from mstkd_training.export import export
 from mstkd_training.networks import trained_student
 from mstkd_training.trainer import Trainer
@@ -39,20 +40,20 @@ def config(tmp_path: Path) -> Config:
     return config
 
 
-def checkpoint(config: Config) -> None:
+def checkpoint(config: Config, name: str = "checkpoint.pt", step: int = 0) -> None:
     trainer = Trainer(config)
+    trainer.learner.step = step
     with torch.no_grad():
-        for parameter in trainer.average.parameters():
+        for parameter in trainer.learner.average.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))  # as if trained: no longer as it was initialised
-    config.folder.mkdir(parents=True)
-    (config.folder / "config.json").write_text(config.model_dump_json())
-    trainer.save()
+    claim(config, fresh=True)
+    trainer.save(name)
 
 
 def test_the_exported_package_gives_the_same_probabilities(config: Config, tmp_path: Path) -> None:
     checkpoint(config)
     export(config, tmp_path / "package")
-    mine, theirs = trained_student(config), load(tmp_path / "package").network()
+    mine, theirs = trained_student(config).network, load(tmp_path / "package").network()
     image, present = torch.randn(1, 4, 32, 32, 32), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
     with torch.inference_mode():
         one, other = (network.probabilities(network(image, present)) for network in (mine, theirs))

@@ -52,7 +52,7 @@ def preset(source: Path, tmp_path: Path) -> Path:
         "augment": {"crop": [32, 32, 32], "shift": [1, 1, 1]},
         "terms": {"adversarial": {"weight": 0}},
         "validation": {"every": 1000, "subsets": 1},
-        "optim": {"steps": 1000, "warm_up": 1, "threads": 1, "bf16": False},
+        "optim": {"steps": 6, "warm_up": 1, "threads": 1, "bf16": False},
     }  # fmt: skip
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(values))
@@ -81,7 +81,7 @@ def test_studies_become_a_model_that_segments_through_an_interruption(
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     interrupted = checkpoint.load(run / "checkpoint.pt")["step"]
-    assert f"from step {interrupted}" in call(*train[1:], f"optim.steps={interrupted + 2}")
+    assert f"from step {interrupted}" in call(*train[1:])
 
     assert "| FLAIR+T1+T1ce+T2 |" in call(TRAINING / "eval.py", "--config", preset)
     for name in ("evaluation.csv", "evaluation.md", "heatmap.png", "figure.png", "curves.png"):

@@ -75,6 +75,7 @@ def test_a_sample_holds_all_sequences_and_which_of_them_the_student_sees() -> No
         assert item["present"].any()
         assert item["labels"].min() >= 0
         assert item["labels"].max() <= 3
+        assert item["labels"].dtype == torch.uint8  # an eighth of what travels to the device
         counts.add(int(item["present"].sum()))
     assert len(counts) > 1
 

@@ -3,31 +3,38 @@
 With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead.
 """
 
+import argparse
 import shlex
 import sys
 
-from mstkd_training.command import parser
+from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.comparison import compare_runs
-from mstkd_training.config import load
-from mstkd_training.curves import draw
+from mstkd_training.continuity import as_trained
+from mstkd_training.curves import draw, logged
 from mstkd_training.evaluate import evaluate, write
 from mstkd_training.export import export
 from mstkd_training.illustrate import illustrate
 from mstkd_training.plots import heat_map
 from mstkd_training.tables import table
 
-if __name__ == "__main__":
-    options = parser(__doc__)
-    options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
-    arguments = options.parse_args()
-    config = load(arguments.config, arguments.overrides)
-    print(config.model_dump_json(indent=2))
+
+def main(arguments: argparse.Namespace) -> None:
+    config = as_trained(configuration(arguments))
+    show(config)
     if arguments.compare:
         print(compare_runs(config, arguments.compare))
-        sys.exit()
+        return
     package = export(config, config.folder / "package")
     rows = evaluate(config, package)
     print(write(config, rows, package.sha256, shlex.join(["python", *sys.argv])))
-    draw(config.folder / "tensorboard", f"Training of {config.name}", config.folder / "curves.png")
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")
+    # last: a run may be measured where its log has not been copied to
+    if logged(config.folder / "tensorboard"):
+        draw(config.folder / "tensorboard", f"Training of {config.name}", config.folder / "curves.png")
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
+    run(main, options)

@@ -1,7 +1,16 @@
 """Prepare the data of a configuration: `python training/prepare.py --config training/configs/dropout.yaml`."""
 
-from mstkd_training.command import configuration
+import argparse
+
+from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.prepare import prepare
 
+
+def main(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    show(config)
+    prepare(config)
+
+
 if __name__ == "__main__":
-    prepare(configuration(__doc__))
+    run(main, parser(__doc__))

@@ -29,6 +29,11 @@ def load(path: Path) -> dict[str, Any]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def peek(path: Path) -> dict[str, Any]:
+    """The same as `load`, but tensors stay on disk until they are looked at: for the numbers in it."""
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+
+
 def random_state(device: torch.device) -> torch.Tensor:
     """State of the generators that dropout draws from, as bytes: the CPU's, then the device's own, if it has one."""
     states = [torch.get_rng_state()]

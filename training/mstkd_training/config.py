@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     field_validator,
@@ -167,6 +168,8 @@ class TeacherConfig(Section):
             raise ValueError(f"teacher.kind {self.kind!r} with teacher.run {self.run!r}: a frozen teacher needs a run")
         if self.kind == "ema" and self.size is not None:
             raise ValueError("teacher.size with an ema teacher: it is the average of the student, leave the size out")
+        if self.kind == "frozen" and self.size is not None:
+            raise ValueError("teacher.size with a frozen teacher: it has the size of its run, leave the size out")
         return self
 
 
@@ -182,13 +185,20 @@ class OptimConfig(Section):
     clip: PositiveFloat = 1.0  # largest gradient norm
     ema: float = Field(0.999, ge=0, lt=1)
     threads: PositiveInt = 2
-    workers: PositiveInt = 1
+    workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True
+    deterministic: bool = False  # sums in a fixed order on a GPU too, at the cost of speed
 
 
 class ValidationConfig(Section):
     every: PositiveInt = 1500
     subsets: int = Field(15, ge=1, le=15)  # per study, chosen by a schedule that does not change between validations
+    only: tuple[str, ...] = ()  # names of the subsets to choose from, if not all; a teacher is judged by what it sees
+
+    @field_validator("only")
+    @classmethod
+    def _known(cls, only: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(subset_name(parse_subset(name)) for name in only)
 
 
 class Config(Section):
@@ -230,7 +240,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, on top of the file that its key `base` names, and apply overrides such as `optim.steps=100`.
 
     Raises:
-        ValueError: an override has no '=', or a key or value does not fit the configuration (pydantic says which).
+        FileNotFoundError: there is no such file.
+        ValueError: it is no YAML, an override has no '=', or a key or value does not fit the configuration (pydantic
+            says which).
     """
     values = _read(path)
     for override in overrides:
@@ -245,7 +257,12 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}, expected keys with values, see training/configs")
     base = values.pop("base", None)
     return _merged(_read(path.parent / base), values) if base else values
 

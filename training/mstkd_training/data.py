@@ -18,15 +18,13 @@ from monai.transforms import (
     RandScaleIntensity,
     RandShiftIntensity,
 )
-from MSTKDSegmenterLib.engine.regions import CLASSES
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence
 from scipy.ndimage import distance_transform_edt
 from torch.utils.data import Dataset
 
 from .cache import Sample
+from .class_map import BACKGROUND
 from .config import Config
-
-BACKGROUND = CLASSES.index("background")
 
 
 @dataclass
@@ -74,7 +72,7 @@ class TrainingSet(Dataset):
     """Item k is a function of (seed, k) alone, so a resumed run sees exactly what an uninterrupted one would.
 
     An item holds "image" float32 (4, z, y, x), all sequences; "present" float32 (4,), 1 for those that the student
-    sees; "labels" int64 (z, y, x).
+    sees; "labels" uint8 (z, y, x).
 
     Args:
         patches: lesions to transplant; may be empty.
@@ -126,7 +124,7 @@ class TrainingSet(Dataset):
         self.intensity.set_random_state(int(rng.integers(2**31)))
         # labels are shifted by one so that what comes from outside the volume (0) becomes background
         moved = self.geometry({"image": composite.image, "labels": (composite.labels[None] + 1).astype(np.float32)})
-        labels = moved["labels"][0].as_tensor().long() - 1
+        labels = moved["labels"][0].as_tensor() - 1
         labels[labels < 0] = BACKGROUND
         image = moved["image"].as_tensor()
         brain = image.ne(0).any(dim=0, keepdim=True)
@@ -134,7 +132,7 @@ class TrainingSet(Dataset):
         present = presence(SUBSETS[rng.choice(len(SUBSETS), p=chances)])
         if self.config.augment.intensity:
             image = torch.cat([torch.as_tensor(self.intensity(channel[None])) * brain for channel in image])
-        return {"image": image.float(), "present": torch.tensor(present).float(), "labels": labels}
+        return {"image": image.float(), "present": torch.tensor(present).float(), "labels": labels.to(torch.uint8)}
 
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,11 +31,12 @@ class Distillation(nn.Module):
         teacher: None for the baseline without one.
 
     Raises:
-        ValueError: the configured terms do not fit the two networks.
+        ValueError: the configured terms or crop do not fit the two networks.
     """
 
     def __init__(self, student: MSTKDNet, teacher: MSTKDNet | None, config: Config) -> None:
         super().__init__()
+        _check_crop(config.augment.crop, {"student": student, "teacher": teacher})
         self.student, self.teacher = student, teacher
         self.formulas = config.formulas
         self.kind = config.teacher.kind
@@ -77,8 +80,10 @@ class Distillation(nn.Module):
         with torch.set_grad_enabled(self.kind == "joint" and torch.is_grad_enabled()):
             full, theirs = self._pass(self.teacher, image, torch.ones_like(present))
         target, shown = (full, theirs) if self.gradients else (full.detach(), theirs.detached())
-        both = {"segmentation": (mine, target), "teacher_segmentation": (full, None)}
-        terms = self._segmentation(both, labels, weights)
+        who: dict[str, tuple[Tensor, Tensor | None]] = {"segmentation": (mine, target)}
+        if self.kind == "joint":  # no other learns from the labels here
+            who["teacher_segmentation"] = (full, None)
+        terms = self._segmentation(who, labels, weights)
         terms |= self._logits(target, mine, labels, weights)
         terms |= self._features(shown, self.adapters(ours, shown), weights)
         if "adversarial" in weights:
@@ -142,6 +147,15 @@ class Distillation(nn.Module):
 
 def _total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+
+def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | None]) -> None:
+    multiples = {name: network.multiple for name, network in networks.items() if network is not None}
+    common = math.lcm(*multiples.values())
+    if any(side % common for side in crop):
+        fitting = [-(-side // common) * common for side in crop]
+        needs = " and ".join(f"the {name} sides that are multiples of {number}" for name, number in multiples.items())
+        raise ValueError(f"augment.crop is {list(crop)}, expected for {needs}: set augment.crop={fitting}")
 
 
 def _check_terms(config: Config, student: MSTKDNet, teacher: MSTKDNet, adapters: Adapters) -> None:

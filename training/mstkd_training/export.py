@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from MSTKDSegmenterLib.engine import package as packages
 
 from . import patches, splits
 from .config import Config
+from .continuity import as_trained, read, splits_hash
 from .identity import identities
 from .networks import trained_student
 
@@ -34,11 +36,28 @@ DATA = {
 def export(config: Config, folder: Path) -> packages.ModelPackage:
     """Write the run's student as a package; its quality table is the run's evaluation, if that is of these weights.
 
+    What the network is and whom it has seen comes from the run's own configuration.
+
     Raises:
         FileNotFoundError: the run has no checkpoint yet; train first.
+        ValueError: `config` asks for other weights than the run's, its best weights are of an earlier run, or the
+            patients have been divided otherwise since.
     """
+    config = as_trained(config)
+    trained = trained_student(config)
+    # those of before splits were noted have no hash
+    if trained.splits is not None and trained.splits != splits_hash(config):
+        raise ValueError(
+            f"run {config.name!r} was trained with other splits than those in {config.data.cache}, so nobody can tell "
+            "whom it may be tested on: give the data.cache it was trained with"
+        )
+    if trained.reached < config.optim.steps:
+        print(
+            f"warning: run {config.name!r} has come to step {trained.reached} of {config.optim.steps}; this package is "
+            "not what it will be in the end",
+            file=sys.stderr,
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    network = trained_student(config)
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
@@ -52,9 +71,15 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         "treatment.",
         "citation": list(CITATION),
         "quality": {"measured_on": [], "command": "not measured", "table": {}},
-        "training": json.loads((config.folder / "config.json").read_text(encoding="utf-8")),
+        "training": {
+            "step": trained.step,
+            "steps": config.optim.steps,
+            "checkpoint": trained.checkpoint,
+            "commit": trained.commit,
+            "configuration": read(config.folder).model_dump(mode="json"),
+        },
     }
-    written = packages.write(folder, network, card)
+    written = packages.write(folder, trained.network, card)
     path = config.folder / "evaluation.json"
     if not path.exists():
         return written
@@ -63,7 +88,7 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
         return written
     card["quality"] = {key: evaluation[key] for key in ("measured_on", "command", "table")}
-    return packages.write(folder, network, card)
+    return packages.write(folder, trained.network, card)
 
 
 def _data(config: Config) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -12,14 +14,19 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from .config import Config
+from .files import write_text
 
 
 class Log:
-    """Written by the first process. Use as a context manager."""
+    """Written by the first process. Use as a context manager.
+
+    What an interrupted run has logged beyond the step it continues from will be logged again, so it is dropped.
+    """
 
     def __init__(self, config: Config, step: int) -> None:
         self._folder = config.folder
-        # what an interrupted run has logged beyond the step it continues from is not shown twice
+        _keep(self._folder / "terms.jsonl", lambda logged: logged < step)  # logged before the step is taken
+        _keep(self._folder / "validation.jsonl", lambda logged: logged <= step)  # logged after it
         self._writer = SummaryWriter(str(config.folder / "tensorboard"), purge_step=step + 1)
 
     def __enter__(self) -> Log:
@@ -70,3 +77,17 @@ class Log:
         with open(self._folder / "validation.jsonl", "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"step": step, "mean": mean, "subsets": scores}) + "\n")
         tqdm.write(f"step {step}: validation Dice " + ", ".join(f"{k} {v:.3f}" for k, v in mean.items()))
+
+
+def _keep(path: Path, wanted: Callable[[int], bool]) -> None:
+    """Rewrite a file of rows without those of other steps, and without one that a killed process left half-written."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        write_text("".join(f"{line}\n" for line in lines if wanted(_step(line))), path)
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except json.JSONDecodeError:
+        return math.nan  # neither before nor after any step

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 from MSTKDSegmenterLib.engine.network import SIZES, MSTKDNet, NetworkConfig, build
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import checkpoint
-from .config import Config, load
+from .config import Config
+from .continuity import differing_runs, read, told
 from .seen import check_teacher
 
 
@@ -56,18 +60,55 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
         return average.module
     if kind == "frozen":
         check_teacher(config)
-        return trained_student(load(config.runs / config.teacher.run / "config.json").at(config.runs))
+        return trained_student(read(config.runs / config.teacher.run).at(config.runs)).network
     return build(network_config(config, config.teacher.size))
 
 
-def trained_student(config: Config) -> MSTKDNet:
-    """The averaged student of a run's checkpoint (the best one on validation, if it was measured), in evaluation mode.
+@dataclass(frozen=True)
+class Trained:
+    """A run's averaged student in evaluation mode, and where in the run it is from.
+
+    checkpoint: "best" on validation, or "last" where nothing was validated. step: its own. reached: the run's last one.
+    commit: of the code that wrote it, if that was known. splits: as continuity.splits_hash, if it was noted.
+    """
+
+    network: MSTKDNet
+    checkpoint: Literal["best", "last"]
+    step: int
+    reached: int
+    commit: str | None
+    splits: str | None
+
+
+def trained_student(config: Config) -> Trained:
+    """What a run has come to.
+
+    Args:
+        config: as the run was trained, see continuity.as_trained.
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet; train first.
+        ValueError: the best weights are of an earlier run of that name.
     """
-    best = config.folder / "best.pt"
-    state = checkpoint.load(best if best.exists() else config.folder / "checkpoint.pt")
+    best, last = config.folder / "best.pt", config.folder / "checkpoint.pt"
+    path = best if best.exists() else last
+    state = checkpoint.load(path)
+    newest = checkpoint.peek(last) if last.exists() else state
+    differing = differing_runs(Config.model_validate(state["config"]), config)
+    if state.get("run") != newest.get("run"):  # those of before runs were numbered have none
+        differing["run"] = (state.get("run"), newest.get("run"))
+    if differing:
+        raise ValueError(
+            f"{path} is not of the run that {config.folder} describes ({told(differing)}): it was left by an earlier "
+            "one. Remove it, or give the name of another run"
+        )
     average = AveragedModel(new_student(config))
     average.load_state_dict(state["average"])
-    return average.module.eval()
+    return Trained(
+        average.module.eval(),
+        "best" if path == best else "last",
+        state["step"],
+        newest["step"],
+        state["provenance"]["commit"],
+        state.get("splits"),
+    )

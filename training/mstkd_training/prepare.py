@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-import torch
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.harmonise import harmonise
 from MSTKDSegmenterLib.engine.study import study_from_files
@@ -23,6 +22,7 @@ from .cases import Case, Problems, refuse, search
 from .class_map import class_map
 from .config import Config, DataConfig
 from .examination import Facts
+from .processes import one_thread
 
 MULTIPLE = 8
 """The sides of the working grid are multiples of this many voxels."""
@@ -132,15 +132,9 @@ def _processes(count: int) -> Iterator[Each]:
         yield map
         return
     # not forked: the threads of ITK and torch do not survive that
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=one_thread) as pool:
         try:
             yield pool.map
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _one_thread() -> None:
-    """The processes share the cores among themselves."""
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

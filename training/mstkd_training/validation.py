@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.visualize import blend_images
 from MSTKDSegmenterLib.engine.network import MSTKDNet
-from MSTKDSegmenterLib.engine.regions import CLASSES, REGIONS
-from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence, subset_name
+from MSTKDSegmenterLib.engine.regions import REGIONS
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, parse_subset, presence, subset_name
 from torch import Tensor
 
 from .cache import Sample
+from .class_map import BACKGROUND
+from .config import ValidationConfig
 from .losses.segmentation import one_hot, regions
 
-BACKGROUND = CLASSES.index("background")
-SHOWN = (("FLAIR", "T1", "T1ce", "T2"), ("FLAIR", "T2"), ("T1",))
+PICTURED = (("FLAIR", "T1", "T1ce", "T2"), ("FLAIR", "T2"), ("T1",))
 """The subsets that pictures are drawn of."""
 
 
-def schedule(study: int, count: int) -> list[tuple[str, ...]]:
-    """`count` of the 15 subsets for the study with this number; over 15 studies each comes equally often."""
-    return [SUBSETS[(study * count + k) % len(SUBSETS)] for k in range(count)]
+def schedule(study: int, count: int, among: Sequence[tuple[str, ...]] = SUBSETS) -> list[tuple[str, ...]]:
+    """`count` of the subsets for the study with this number; over as many studies as subsets each comes equally often.
+
+    Where there are fewer than `count`, all of them.
+    """
+    count = min(count, len(among))
+    return [among[(study * count + k) % len(among)] for k in range(count)]
 
 
 def region_masks(network: MSTKDNet, logits: Tensor) -> Tensor:
@@ -43,17 +48,25 @@ def predict(network: MSTKDNet, study: Sample, subset: tuple[str, ...], device: t
 
 @torch.no_grad()
 def validate(
-    network: MSTKDNet, studies: Sequence[Sample], device: torch.device, count: int = 15
-) -> dict[str, dict[str, float]]:
+    network: MSTKDNet,
+    studies: Sequence[Sample],
+    device: torch.device,
+    config: ValidationConfig,
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, dict[str, float]] | None:
     """Mean Dice per subset and region. For watching and for choosing a checkpoint; `eval.py` measures what users get.
 
     Args:
-        count: subsets per study, see `schedule`.
+        config: which subsets, and how many of them per study.
+        stopped: is asked before each subset of each study; once it says so, there is no result.
     """
     network.eval()
+    among = [parse_subset(name) for name in config.only] or SUBSETS
     rows: dict[str, list[Tensor]] = {}
     for number, study in enumerate(studies):
-        for subset in schedule(number, count):
+        for subset in schedule(number, config.subsets, among):
+            if stopped():
+                return None
             logits, truth = predict(network, study, subset, device)
             wanted = regions(one_hot(truth))
             # an absent region that is not found counts as 1
@@ -65,13 +78,13 @@ def validate(
 
 @torch.no_grad()
 def picture(network: MSTKDNet, study: Sample, device: torch.device) -> np.ndarray:
-    """uint8 (height, width, 3): the axial slice with most tumour; truth, then what each subset of SHOWN finds."""
+    """uint8 (height, width, 3): the axial slice with most tumour; truth, then what each of PICTURED finds."""
     network.eval()
     z = int(np.argmax((study.labels != BACKGROUND).sum(axis=(1, 2))))
     grey = study.image[0, z : z + 1].astype(np.float32)
     grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
     panels = []
-    for subset in (None, *SHOWN):
+    for subset in (None, *PICTURED):
         if subset is None:
             levels = regions(one_hot(torch.from_numpy(study.labels)[None].long())).sum(dim=1)[0]
         else:
