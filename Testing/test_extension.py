@@ -1,4 +1,4 @@
-"""What the extension index asks for, as its own checks do: the catalogue entry, metadata in CMake, licence, pictures."""
+"""What the extension index asks for, as its own checks do: catalogue entry, metadata in CMake, licence, pictures."""
 
 from __future__ import annotations
 

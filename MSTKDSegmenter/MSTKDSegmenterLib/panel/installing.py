@@ -82,7 +82,7 @@ def _question(problems: Sequence[Problem]) -> str:
     sizes = {
         "torch": _("0.2 GB to download, 1 GB on the disk; with an NVIDIA graphics card up to 3 GB and 7 GB"),
         "safetensors": _("below 1 MB"),
-        "numpy": _("20 MB; it takes the place of Slicer's newer one"),
+        "numpy": _("20 MB; it takes the place of Slicer's newer one, so restart Slicer afterwards"),
     }
     lines = [_("To segment, Slicer needs Python packages that it does not have:")]
     lines += [f"- {problem.requirement}: {sizes[problem.package]}. {problem.detail}" for problem in problems]
