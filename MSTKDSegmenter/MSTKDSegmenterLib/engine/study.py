@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -26,7 +26,7 @@ __all__ = [
     "study_from_images",
 ]
 
-_LEAST_OVERLAP = 0.5
+LEAST_OVERLAP = 0.5
 """Share of the smaller field of view that must lie in the other: images of one head share most of it."""
 _MOST_ALIKE = 0.99
 """Correlation of intensities from which on two images are one: 84 pairs of sequences of 14 BraTS studies reach 0.77,
@@ -138,23 +138,28 @@ def check_study(study: Study) -> None:
     if not study.images:
         msg = f"No sequence is given. At least one of {', '.join(SEQUENCES)} is needed."
         raise UnusableInput(msg)
+    for conflict in conflicts(study):
+        raise UnusableInput(conflict)
+
+
+def conflicts(study: Study) -> Iterator[str]:
+    """For every pair of images that cannot be of one study, why and what to do: see ``check_study``."""
     for first, second in combinations(study.images.values(), 2):
         alike = likeness(first.image, second.image)
         if alike > _MOST_ALIKE:
             but = "" if alike == 1 else f" but for its intensities, which correlate at {alike:.4f}"
-            msg = (
+            yield (
                 f"{first.source} and {second.source}, taken as {first.sequence} and {second.sequence}, are the same "
                 f"image{but}. Give each sequence its own image and leave out what is missing."
             )
-            raise UnusableInput(msg)
+            continue
         shared = overlap(first.image, second.image)
-        if shared < _LEAST_OVERLAP:
-            msg = (
+        if shared < LEAST_OVERLAP:
+            yield (
                 f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) do not overlap in space: "
-                f"they share {shared:.0%} of the smaller field of view, expected at least {_LEAST_OVERLAP:.0%}. They "
+                f"they share {shared:.0%} of the smaller field of view, expected at least {LEAST_OVERLAP:.0%}. They "
                 "are of different bodies, or one has lost its position; export it again or leave it out."
             )
-            raise UnusableInput(msg)
 
 
 def same_image(first: sitk.Image, second: sitk.Image) -> bool:

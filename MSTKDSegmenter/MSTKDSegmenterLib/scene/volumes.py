@@ -6,7 +6,7 @@ MRML's world is RAS, SimpleITK's is LPS. They differ by the sign of the first tw
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ..engine.dicom_tags import DICOM_TAGS
 from ..engine.errors import UnusableInput
 from ..engine.geometry import Grid
-from ..engine.sequences import Recognition, recognise_dicom, recognise_name
 from ..engine.study import Study, study_from_images
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -72,23 +70,6 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     node.SetIJKToRASDirections(*axes.ravel())
     node.SetAndObserveImageData(voxels)
     return node
-
-
-def recognise_volume(node: Any, tag_value: Callable[[str, str], str] | None = None) -> Recognition:
-    """Which sequence a volume node is, from the DICOM header it was loaded from or else from its name.
-
-    Args:
-        node: a volume node; nodes loaded from DICOM carry the attribute ``DICOM.instanceUIDs``.
-        tag_value: gives the value of a tag ("0008,103e") of an instance (UID); in Slicer
-            ``lambda uid, tag: slicer.dicomDatabase.instanceValue(uid, tag)``. Without it the name decides.
-    """
-    instances = (node.GetAttribute("DICOM.instanceUIDs") or "").split()
-    if instances and tag_value is not None:
-        tags = {tag: tag_value(instances[0], tag) or "" for tag in DICOM_TAGS.values()}
-        seen = recognise_dicom(tags)
-        if seen.sequence is not None or seen.excluded:
-            return seen
-    return recognise_name(node.GetName() or "")
 
 
 def study_from_volumes(nodes: Mapping[str, Any]) -> Study:

@@ -1,0 +1,90 @@
+"""What speaks against segmenting the chosen volumes together, to be said before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from ..engine.checking import check_image
+from ..engine.errors import UnusableInput
+from ..engine.sequences import in_channel_order
+from ..engine.study import LEAST_OVERLAP, SequenceImage, Study, conflicts, overlap
+from .provenance import TagValue, apart, provenance
+from .recognition import recognise_volume
+from .volumes import image_from_volume
+
+BLOCKS, WARNS = "blocks", "warns"
+
+_USUAL_OVERLAP = 0.75
+"""Share of the smaller field of view that two images of one head have in common, also if the patient moved."""
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One thing that should be looked at.
+
+    Attributes:
+        severity: "blocks" if a segmentation would be refused, "warns" if it would only be doubtful.
+        text: what is wrong with which volumes, and what to do; for the reader of the panel.
+    """
+
+    severity: str
+    text: str
+
+
+def concerns(volumes: Mapping[str, Any], tag_value: TagValue | None = None) -> list[Concern]:
+    """Everything that speaks against the volume nodes chosen, by sequence; what blocks comes first.
+
+    Args:
+        volumes: volume nodes by sequence, any subset of ``SEQUENCES``.
+        tag_value: see ``recognise_volume``.
+
+    Raises:
+        KeyError: a key that is not one of ``SEQUENCES``.
+    """
+    chosen = {sequence: volumes[sequence] for sequence in in_channel_order(volumes)}
+    images: dict[str, SequenceImage] = {}
+    found: list[Concern] = []
+    for sequence, node in chosen.items():
+        try:
+            image, _ = check_image(image_from_volume(node), f"'{node.GetName()}'")
+            images[sequence] = SequenceImage(sequence, image, f"'{node.GetName()}'", "chosen")
+        except UnusableInput as error:
+            found.append(Concern(BLOCKS, str(error)))
+    found += [Concern(BLOCKS, text) for text in conflicts(Study(images))]
+    warnings = (*_other_sequences(chosen, tag_value), *_apart(chosen, tag_value), *_off_centre(images))
+    return found + [Concern(WARNS, text) for text in warnings]
+
+
+def _other_sequences(chosen: Mapping[str, Any], tag_value: TagValue | None) -> Iterator[str]:
+    for sequence, node in chosen.items():
+        seen = recognise_volume(node, tag_value)
+        if seen.sequence is not None and seen.sequence != sequence:
+            yield (
+                f"'{node.GetName()}' is chosen as {sequence}, but looks like {seen.sequence} ({seen.reason}). "
+                "Check the choice."
+            )
+
+
+def _apart(chosen: Mapping[str, Any], tag_value: TagValue | None) -> Iterator[str]:
+    origins = {sequence: provenance(node, tag_value) for sequence, node in chosen.items()}
+    for first, second in combinations(chosen, 2):
+        why = apart(origins[first], origins[second])
+        if why is not None:
+            yield (
+                f"'{chosen[first].GetName()}' ({first}) and '{chosen[second].GetName()}' ({second}) {why}. "
+                "Choose volumes of one patient and one examination, or leave one of them out."
+            )
+
+
+def _off_centre(images: Mapping[str, SequenceImage]) -> Iterator[str]:
+    for first, second in combinations(images.values(), 2):
+        shared = overlap(first.image, second.image)
+        if LEAST_OVERLAP <= shared < _USUAL_OVERLAP:
+            yield (
+                f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) share only {shared:.0%} of "
+                "the smaller field of view. Look at both in one slice view: if the heads do not lie about the same "
+                "place, one has lost its position; export it again or leave it out."
+            )

@@ -1,0 +1,144 @@
+"""Which volume of a scene to take for which sequence. A proposal only: what the user has chosen always wins."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from ..engine.sequences import SEQUENCES
+from ..engine.words import describe, known_word
+from .provenance import Provenance, TagValue, apart, provenance
+from .recognition import EVIDENCE, Seen, recognise_volume
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A volume node proposed for a sequence, and why."""
+
+    node: Any
+    reason: str
+
+
+@dataclass
+class Proposals:
+    """What was found in a scene.
+
+    Attributes:
+        by_sequence: at most one proposal for each sequence, in channel order; no node is used twice.
+        reasons: node ID -> what the volume was taken for, or why not, for every node that was given.
+    """
+
+    by_sequence: dict[str, Proposal] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+def propose(nodes: Sequence[Any], tag_value: TagValue | None = None) -> Proposals:
+    """Volumes of one study for the sequences that are recognised; see ``recognise_volume`` for the evidence.
+
+    Of several studies or patients in the scene the one with most sequences is taken, then the one that is recognised
+    on better evidence, then the latest. Of several volumes of one sequence, that with better evidence, then with
+    thinner slices, then with smaller voxels.
+
+    Args:
+        nodes: volume nodes of one scene, in its order.
+        tag_value: see ``recognise_volume``.
+    """
+    seen = {node.GetID(): recognise_volume(node, tag_value) for node in nodes}
+    candidates = [
+        _Candidate(node, seen[node.GetID()], provenance(node, tag_value), _stem(node.GetName() or ""))
+        for node in nodes
+        if seen[node.GetID()].sequence is not None
+    ]
+    chosen = _one_study(candidates)
+    proposals = Proposals(reasons={key: f"Not proposed: {found.reason}" for key, found in seen.items()})
+    for sequence in SEQUENCES:
+        alike = [one for one in candidates if one.seen.sequence == sequence]
+        taken = chosen.get(sequence)
+        for one in alike:
+            proposals.reasons[one.node.GetID()] = _reason(one, taken, alike)
+        if taken is not None:
+            proposals.by_sequence[sequence] = Proposal(taken.node, proposals.reasons[taken.node.GetID()])
+    return proposals
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    node: Any
+    seen: Seen
+    provenance: Provenance
+    stem: frozenset[str]  # what its name says besides the kind of image, e.g. the patient's name
+
+    def rank(self) -> tuple[float, ...]:
+        """Smaller is better: evidence, slice thickness (mm), voxel volume (mm^3)."""
+        spacing = self.node.GetSpacing()
+        return EVIDENCE.index(self.seen.evidence), round(max(spacing), 3), round(float(np.prod(spacing)), 3)
+
+
+def _one_study(candidates: Sequence[_Candidate]) -> dict[str, _Candidate]:
+    """By sequence, the best set of candidates that may be one study."""
+    stems_matter = _contradicting_stems(candidates)
+    best: dict[str, _Candidate] = {}
+    for anchor in candidates:
+        together = {anchor.seen.sequence: anchor}
+        for one in sorted(candidates, key=lambda one: (not _same_study(anchor, one), *one.rank())):
+            if one.seen.sequence not in together and all(
+                _belong_together(one, other, stems_matter) for other in together.values()
+            ):
+                together[one.seen.sequence] = one
+        if not best or _score(together) > _score(best):
+            best = together
+    return best
+
+
+def _score(together: dict[str, _Candidate]) -> tuple[Any, ...]:
+    """Larger is better."""
+    evidence, thickness, volume = np.sum([one.rank() for one in together.values()], axis=0)
+    studies = {one.provenance.study for one in together.values() if one.provenance.study}
+    latest = max((one.provenance.day for one in together.values() if one.provenance.day), default=date.min)
+    return len(together), -len(studies), -evidence, latest, -thickness, -volume
+
+
+def _same_study(first: _Candidate, second: _Candidate) -> bool:
+    return bool(first.provenance.study) and first.provenance.study == second.provenance.study
+
+
+def _belong_together(first: _Candidate, second: _Candidate, stems_matter: bool) -> bool:
+    if apart(first.provenance, second.provenance) is not None:
+        return False
+    return _same_study(first, second) or not (stems_matter and first.stem and second.stem and first.stem != second.stem)
+
+
+def _contradicting_stems(candidates: Sequence[_Candidate]) -> bool:
+    """Whether two volumes for one sequence carry different names, as those of two patients or of two dates do."""
+    return any(
+        one.seen.sequence == other.seen.sequence and one.stem and other.stem and one.stem != other.stem
+        for one in candidates
+        for other in candidates
+    )
+
+
+def _stem(name: str) -> frozenset[str]:
+    """The words of a name that describe no image; short numbers, as of series and copies, do not count."""
+    words = re.findall(r"[^\W_]+", name.lower())
+    return frozenset(
+        word
+        for word in words
+        if not (word.isdigit() and len(word) < 4) and not all(known_word(part) for part in describe(word))
+    )
+
+
+def _reason(one: _Candidate, taken: _Candidate | None, alike: Sequence[_Candidate]) -> str:
+    said = f"{one.seen.sequence}: {one.seen.reason}"
+    others = [f"'{other.node.GetName()}'" for other in alike if other is not one]
+    if one is taken:
+        return f"{said}. Also taken for {one.seen.sequence}: {', '.join(others)}" if others else said
+    if taken is None:
+        return f"{said}. Not proposed: it and the volumes proposed are not of one study"
+    why = apart(one.provenance, taken.provenance)
+    because = f"the two {why}" if why else f"of several {one.seen.sequence} one is enough"
+    return f"{said}. Not proposed, but '{taken.node.GetName()}' is: {because}"
