@@ -12,21 +12,13 @@ Kinds are words: "QTimer" an instance, "class:QTimer", "function:slicer.util.loa
 from __future__ import annotations
 
 import ast
-import importlib
-import inspect
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
-import vtk
-from slicer_genuine import DOCUMENTED, NEW_IN_5_12, NOT_IN_EVERY_SLICER, Genuine
-from slicer_guards import is_guarded
-
-Kinds = Optional[frozenset]
-"""What an expression may be; None where nothing is known."""
+from slicer_answers import Answers
+from slicer_genuine import DOCUMENTED, Genuine
+from slicer_known import Kinds, Known, learn, one, union
 
 PASSES = 4
 """Kinds travel one call further in each."""
@@ -37,56 +29,6 @@ RESULTS = {
     "slicer.util.childWidgetVariables": "ui",
     "slicer.util.mainWindow": "slicer.util.mainWindow()",
 }
-
-
-def one(kind: str) -> frozenset:
-    return frozenset([kind])
-
-
-def union(kinds: Iterable[Kinds]) -> Kinds:
-    """All of them, or None if one is not known."""
-    kinds = list(kinds)
-    return frozenset().union(*kinds) if kinds and None not in kinds else None
-
-
-@dataclass
-class Known:
-    """What has been learnt about our own code so far."""
-
-    widgets: Mapping[str, str]
-    names: set[str] = field(default_factory=set)
-    """Given to attributes, functions and classes."""
-    functions: dict[str, ast.FunctionDef] = field(default_factory=dict)
-    """At file scope, and as "Class.method"."""
-    bases: dict[str, list[str]] = field(default_factory=dict)
-    parameters: dict[tuple[str, str], Kinds] = field(default_factory=dict)
-    results: dict[str, Kinds] = field(default_factory=dict)
-    attributes: dict[tuple[str, str], Kinds] = field(default_factory=dict)
-
-    def read(self, tree: ast.Module) -> None:
-        """Learn what is defined in a file."""
-        for node in ast.walk(tree):
-            for child in ast.iter_child_nodes(node):
-                child.parent = node
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef):
-                self.bases[node.name] = [ast.unparse(base) for base in node.bases]
-            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                self.names.add(node.name)
-            if isinstance(node, ast.FunctionDef) and isinstance(node.parent, (ast.ClassDef, ast.Module)):
-                owner = f"{node.parent.name}." if isinstance(node.parent, ast.ClassDef) else ""
-                self.functions[owner + node.name] = node
-            elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.parent, (ast.ClassDef, ast.Module)):
-                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                self.names.update(target.id for target in targets if isinstance(target, ast.Name))
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                self.names.update({node.attr} if ast.unparse(node.value) == "self" else ())
-
-
-def widgets_in(files: Iterable[Path]) -> dict[str, str]:
-    """Name -> class of all widgets in .ui files."""
-    roots = [ElementTree.parse(path).getroot() for path in files]
-    return {widget.get("name"): widget.get("class") for root in roots for widget in root.iter("widget")}
 
 
 def walk(
@@ -115,7 +57,7 @@ def walk(
     return [f"{name}:{line}: {text}" for name, line, text in found]
 
 
-class Scope:
+class Scope(Answers):
     """The statements of a file, a class or a function, where the same local names hold."""
 
     def __init__(
@@ -127,8 +69,8 @@ class Scope:
         cls: str | None = None,
         function: str | None = None,
     ) -> None:
-        self.known, self.genuine, self.say = known, genuine, say
-        self.names, self.cls, self.function = dict(names or {}), cls, function
+        super().__init__(known, genuine, say, cls)
+        self.names, self.function = dict(names or {}), function
 
     def __call__(self, body: Iterable[ast.stmt]) -> None:
         for statement in body:
@@ -319,112 +261,3 @@ class Scope:
         for parameter, kinds in [*zip(names, given), *named.items()]:
             learn(self.known.parameters, (full, parameter), kinds)
         return self.known.results.get(full)
-
-    # names
-
-    def attribute(self, node: ast.AST, kinds: Kinds, name: str, guarded: bool = False) -> Kinds:
-        """What the attribute may be; a finding if there is none."""
-        if kinds is None:
-            return one("ui") if name in ("ui", "_ui") else self.anywhere(node, name)
-        return union([self.attribute_of(node, kind, name, guarded) for kind in sorted(kinds)])
-
-    def attribute_of(self, node: ast.AST, kind: str, name: str, guarded: bool) -> Kinds:
-        what, _, rest = kind.partition(":")
-        if kind == "self":
-            return self.of_self(node, name)
-        if kind == "ui":
-            return self.of_ui(node, name)
-        if kind in ("slicer", "qt", "ctk", "vtk"):
-            return self.of_module(node, kind, name, guarded)
-        if what == "python":
-            return None if guarded else self.of_python(node, rest, name)
-        if what in ("own", "function", "method"):
-            return self.anywhere(node, name)
-        if not guarded:
-            self.need_guard(node, name, kind)
-        allowed = self.genuine.of(rest or kind)
-        if name in NOT_IN_EVERY_SLICER.get(kind, ()):
-            return one(f"method:{kind}.{name}")
-        if allowed is not None and name not in allowed:
-            self.say(node, f"{rest or kind} of Slicer has no {name!r}")
-        elif kind == "slicer.modules":
-            return one(f"slicer.modules.{name}")
-        elif kind.startswith(("slicer.app", "slicer.modules.")):
-            return one(f"method:{kind}.{name}")
-        elif kind in ("slicer.util", "slicer.packaging", "slicer.i18n", "slicer.cli", "slicer.parameterNodeWrapper"):
-            return one(f"function:{kind}.{name}")
-        return None
-
-    def of_self(self, node: ast.AST, name: str) -> Kinds:
-        full = f"{self.cls}.{name}"
-        if (self.cls, name) in self.known.attributes:
-            return self.known.attributes[(self.cls, name)]
-        if full in self.known.functions:
-            decorators = map(ast.unparse, self.known.functions[full].decorator_list)
-            return self.known.results.get(full) if "property" in decorators else one(f"own:{full}")
-        bases = [base for base in self.known.bases.get(self.cls, ()) if self.genuine.of(base) is not None]
-        inherited = set().union(*(self.genuine.of(base) for base in bases), *(DOCUMENTED.get(b, ()) for b in bases))
-        if bases and name not in self.known.names | inherited and not name.startswith("__"):
-            self.say(node, f"{self.cls} has no {name!r}, neither of its own nor from {', '.join(bases)}")
-        return None
-
-    def of_ui(self, node: ast.AST, name: str) -> Kinds:
-        if name in self.known.widgets:
-            return one(self.known.widgets[name])
-        self.say(node, f"no widget in the .ui files is called {name!r}")
-        return None
-
-    def of_module(self, node: ast.AST, module: str, name: str, guarded: bool) -> Kinds:
-        if not guarded:
-            self.need_guard(node, name, module)
-        if module == "slicer" and name == "mrmlScene":
-            return one("vtkMRMLScene")
-        if module == "slicer" and (f"slicer.{name}" in self.genuine.names or name in NOT_IN_EVERY_SLICER["slicer"]):
-            return one(f"slicer.{name}")
-        if module == "vtk" and hasattr(vtk, name) and not inspect.isclass(getattr(vtk, name)):
-            return None  # a function or a module
-        if self.genuine.of(name) is not None:
-            return one(f"class:{name}")
-        self.say(node, f"{module} has no {name!r}, or it is not in slicer_names.json")
-        return None
-
-    def of_python(self, node: ast.AST, path: str, name: str) -> Kinds:
-        if hasattr(_python(path), name) or _is_module(f"{path}.{name}"):
-            return one(f"python:{path}.{name}")
-        self.say(node, f"{path} has no {name!r}")
-        return None
-
-    def anywhere(self, node: ast.AST, name: str) -> None:
-        """For an object of which nothing is known: does anything have such an attribute?"""
-        if name not in self.known.names and name not in self.genuine.anything:
-            self.say(node, f"nothing in Slicer, MRML, Python or our code has an attribute {name!r}")
-
-    def need_guard(self, node: ast.AST, name: str, kind: str) -> None:
-        """A finding where something that not every Slicer has is used without asking."""
-        new, optional = name in NEW_IN_5_12, name in NOT_IN_EVERY_SLICER.get(kind, ())
-        # the panel runs in the application only; what runs elsewhere too is tested there
-        if (new or optional) and name != "app" and not is_guarded(node, name):
-            why = "came with Slicer 5.12" if new else "is not in every Slicer"
-            self.say(node, f"{name} {why}: ask with hasattr, or catch the ImportError")
-
-
-def learn(into: dict[Any, Kinds], key: Any, kinds: Kinds) -> None:
-    if kinds is not None:
-        into[key] = (into.get(key) or frozenset()) | kinds
-
-
-def _python(path: str) -> Any:
-    """The object of Python or of a library that a dotted path leads to."""
-    module, found = path.split("."), None
-    for length in range(1, len(module) + 1):
-        part = ".".join(module[:length])
-        found = importlib.import_module(part) if _is_module(part) else getattr(found, module[length - 1])
-    return found
-
-
-def _is_module(path: str) -> bool:
-    try:
-        importlib.import_module(path)
-    except ImportError:
-        return False
-    return True

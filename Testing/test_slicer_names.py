@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import slicer_walk
 from slicer_genuine import Genuine, signature
-from slicer_walk import widgets_in
+from slicer_known import widgets_in
 
 MODULE = Path(__file__).resolve().parents[1] / "MSTKDSegmenter"
 LIBRARY = MODULE / "MSTKDSegmenterLib"

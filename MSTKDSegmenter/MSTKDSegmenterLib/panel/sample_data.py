@@ -19,8 +19,8 @@ DIGESTS = {
 }
 """SHA-256 of the files of that study by the end of their names: FLAIR, T1, T1ce, T2."""
 SAMPLES = {"GliomaFourSequences": ("t2f", "t1n", "t1c", "t2w"), "GliomaOnlyFLAIR": ("t2f",)}
-"""Name in Sample Data -> the files of the study. Slicer's own MRBrainTumor1 would be one sequence too, but is said to be
-a meningioma, which the network has not learnt."""
+"""Name in Sample Data -> the files of the study. Slicer's own MRBrainTumor1 would be one sequence too, but is said to
+be a meningioma, which the network has not learnt."""
 THUMBNAILS = Path(__file__).parents[2] / "Resources" / "Icons"
 
 
