@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import vtk
 
 from ..engine.geometry import Grid
-from ..engine.regions import LABELS, regions_of
+from ..engine.regions import LABELS, REGIONS
 from ..engine.reliability import NOT_RELIABLE, volumes
 from .attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE
 from .segmentation import add_segmentation, attribution
@@ -75,7 +75,7 @@ def add_result(
         unique = scene.GenerateUniqueName(of)
         return _ours(scene, add_segmentation(scene, masks, grid, unique, reference, known["algorithm"], grades), beside)
 
-    regions = regions_of(labels, "brats2023")
+    regions = {region: np.isin(labels, [LABELS[part] for part in parts]) for region, parts in REGIONS.items()}
     segmentation = add_segments(regions, name, known["grades"])
     segmentation.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
     rows = _rows(regions, grid, known["grades"])
@@ -132,10 +132,12 @@ def _add_table(scene: Any, rows: list[tuple[str, float, int, str]], name: str) -
 
 def _add_probability(scene: Any, image: sitk.Image, name: str) -> Any:
     node = add_volume(scene, image, scene.GenerateUniqueName(name))
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
+    # CreateDefaultDisplayNodes would first look through all voxels for a window, which takes a while
+    display = scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+    display.SetDefaultColorMap()
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(0.0, 1.0)
+    node.SetAndObserveDisplayNodeID(display.GetID())
     return node
 
 
