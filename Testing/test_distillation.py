@@ -11,7 +11,7 @@ from mstkd_training.config import Config
 from mstkd_training.discriminator import StyleDiscriminator
 from mstkd_training.distillation import Distillation, StepResult
 from mstkd_training.networks import new_average, new_student, new_teacher
-from MSTKDSegmenterLib.engine.network import count_parameters
+from MSTKDSegmenterLib.engine.network import SIZES, build, count_parameters
 from pydantic import ValidationError
 
 SMALL = {
@@ -150,3 +150,35 @@ def test_weights_ramp_up_as_published() -> None:
     assert terms.weights(0)["consistency"] == pytest.approx(0.0674, abs=1e-4)
     assert terms.weights(20)["consistency"] == 10
     assert terms.weights(500)["consistency"] == 10
+
+
+@pytest.mark.parametrize("kind", ["joint", "ema"])
+def test_only_a_teacher_that_learns_from_the_labels_counts_towards_the_total_for_it(kind: str) -> None:
+    config = configuration(teacher={"kind": kind})
+    result = step(distillation(config), config)
+    assert ("teacher_segmentation" in result.terms) == (kind == "joint")
+    weights = config.terms.weights(config.optim.steps)
+    total = sum(weights[name] * value.item() for name, value in result.terms.items())
+    assert result.total.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_crop_that_one_of_the_networks_cannot_take_is_refused_at_once_with_one_that_fits() -> None:
+    patches = {**SMALL, "transformer": {**SMALL["transformer"], "decoder": "unetr", "patch": 4}}
+    terms = {"adversarial": {"weight": 0}, "extreme_value": {"weight": 0}}
+    with pytest.raises(ValueError, match=r"crop is \[64, 80, 64\].*student .* of 32: set augment\.crop=\[64, 96, 64\]"):
+        distillation(configuration(network=patches, terms=terms, teacher={"kind": "none"}))
+    config = configuration(network=patches, terms=terms, teacher={"kind": "none"}, augment={"crop": [64, 96, 64]})
+    assert distillation(config).student.multiple == 32
+
+
+def test_a_crop_has_to_suit_the_larger_teacher_too() -> None:
+    with torch.device("meta"):  # 154 million parameters, of which only the shapes matter here
+        student, teacher = (build(SIZES[name]) for name in ("compact", "paper"))
+    config = configuration(network={}, augment={"crop": [64, 80, 64]})
+    with pytest.raises(ValueError, match=r"student .* of 8 and for the teacher .* of 32: set .*=\[64, 96, 64\]"):
+        Distillation(student, teacher, config)
+
+
+def test_a_frozen_teacher_is_as_large_as_its_run_says() -> None:
+    with pytest.raises(ValidationError, match=r"teacher\.size with a frozen teacher"):
+        configuration(teacher={"kind": "frozen", "run": "first", "size": "paper"})

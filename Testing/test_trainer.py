@@ -27,7 +27,8 @@ from MSTKDSegmenterLib.engine.network import NetworkConfig, build
 from MSTKDSegmenterLib.engine.sequences import SUBSETS
 from tiny_run import NETWORK, configuration, fit_and_stop, sample
 
-TRAIN = Path(__file__).resolve().parents[1] / "training" / "train.py"
+TRAINING = Path(__file__).resolve().parents[1] / "training"
+TRAIN, CONFIGS = TRAINING / "train.py", TRAINING / "configs"
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -195,6 +196,24 @@ def test_a_frozen_teacher_is_the_student_of_an_earlier_run_and_stays_as_it_is(se
     )
 
 
+def test_a_teacher_of_four_sequences_is_trained_by_its_preset_and_then_teaches(settings: dict) -> None:
+    # what makes it a teacher comes from the preset, all that makes it small from here
+    preset = load(CONFIGS / "teacher.yaml").model_dump(mode="json")
+    small = {**settings, "optim": {**settings["optim"], "steps": 1}}
+    first = configuration({**small, **{key: preset[key] for key in ("name", "teacher", "subsets", "validation")}})
+    trainer = Trainer(first)
+    before = {name: value.clone() for name, value in trainer.learner.average.state_dict().items()}
+    trainer.fit()
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.learner.average.state_dict().items())
+    scores = json.loads((first.folder / "validation.jsonl").read_text())
+    assert list(scores["subsets"]) == ["FLAIR+T1+T1ce+T2"]
+    student = Trainer(configuration(small, teacher={"kind": "frozen", "run": first.name}))
+    student.fit()
+    row = json.loads((student.config.folder / "terms.jsonl").read_text())
+    assert "teacher_segmentation" not in row["terms"]
+    assert row["gradients"]["consistency"] > 0
+
+
 def test_gradients_that_are_not_finite_are_skipped_and_end_the_run_if_they_go_on(settings: dict) -> None:
     trainer = Trainer(configuration(settings))
     parameter = next(trainer.learner.distillation.student.parameters())
@@ -223,6 +242,7 @@ def test_the_mask_schedule_of_validation_stays_the_same_and_shows_every_subset_e
     shown = [subset for study in range(15) for subset in schedule(study, 2)]
     assert all(shown.count(subset) == 2 for subset in SUBSETS)
     assert schedule(3, 2) == schedule(3, 2)
+    assert schedule(3, 2, [("T1",)]) == [("T1",)]
 
 
 def test_validation_counts_as_a_plain_dice_would() -> None:

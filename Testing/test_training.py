@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mstkd_training import cache
 from mstkd_training.config import AugmentConfig, Config, OptimConfig, SubsetConfig, load
 from mstkd_training.data import Composite, TrainingSet, transplant
 from mstkd_training.networks import network_config
-from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
 
 CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 CONFIG = Config(
@@ -97,6 +98,10 @@ def test_overrides_reach_nested_keys_and_unknown_keys_are_refused(tmp_path: Path
         load(path, ["optim.stepz=7"])
     with pytest.raises(ValueError, match="expected key=value"):
         load(path, ["optim.steps"])
+    for text, expected in (("name: [x", "c.yaml is not YAML"), ("- name", "c.yaml holds a list, expected keys")):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=expected):
+            load(path)
 
 
 def test_a_configuration_builds_on_another_and_overrides_come_last(tmp_path: Path) -> None:
@@ -122,6 +127,7 @@ def test_the_official_preset_has_the_published_weights_and_every_official_formul
         "extreme_value": 1.0, "gram": 1.0, "adversarial": 2e-4, "logit_kl": 1.0,
     }  # fmt: skip
     assert config.teacher.gradients
+    assert (config.optim.optimiser, config.optim.ema, config.augment.flips) == ("adam", 0, ("x", "y", "z"))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +142,33 @@ def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: 
     full, ablated = (load(CONFIGS / f"{name}.yaml") for name in ("corrected", preset))
     assert set(full.terms.weights(0)) - set(ablated.terms.weights(0)) == gone
     assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full
+
+
+def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:
+    config = load(CONFIGS / "teacher.yaml")
+    assert config.subsets.probabilities(0)[SUBSETS.index(SEQUENCES)] > 0.98
+    assert config.validation.only == (subset_name(SEQUENCES),)
+    taught = load(CONFIGS / "corrected.yaml", ["teacher.kind=frozen", "teacher.run=teacher"])
+    assert (config.size, config.network, config.data) == (taught.size, taught.network, taught.data)
+
+
+def test_studies_are_mirrored_along_the_axes_that_are_asked_for() -> None:
+    study = sample(0, side=16)
+    study.image[:] = np.arange(16**3).reshape(16, 16, 16) % 2039 + 1
+    still = {"rotation": 0, "scaling": 0, "shift": [0, 0, 0], "crop": [16, 16, 16], "intensity": False}
+    for flips in ((), ("z",), ("x", "y")):
+        config = Config.model_validate({"name": "tiny", "augment": {**still, "flips": flips}})
+        items = TrainingSet([study], [], config, 1)
+        seen = {items[index]["image"][0].numpy().tobytes() for index in range(24)}
+        mirrored = study.image[0].astype(np.float32)
+        wanted = {
+            np.ascontiguousarray(
+                mirrored[tuple(slice(None, None, -1 if axis in chosen else 1) for axis in "zyx")]
+            ).tobytes()
+            for count in range(len(flips) + 1)
+            for chosen in itertools.combinations(flips, count)
+        }
+        assert seen == wanted
 
 
 def test_studies_are_rotated_and_scaled_about_all_three_axes() -> None:

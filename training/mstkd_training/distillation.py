@@ -154,7 +154,9 @@ def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | None]) -> No
     common = math.lcm(*multiples.values())
     if any(side % common for side in crop):
         fitting = [-(-side // common) * common for side in crop]
-        needs = " and ".join(f"the {name} sides that are multiples of {number}" for name, number in multiples.items())
+        needs = " and for ".join(
+            f"the {name} sides that are multiples of {number}" for name, number in multiples.items()
+        )
         raise ValueError(f"augment.crop is {list(crop)}, expected for {needs}: set augment.crop={fitting}")
 
 
