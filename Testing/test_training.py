@@ -14,6 +14,8 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 from mstkd_training import cache
 from mstkd_training.config import AugmentConfig, Config, OptimConfig, SubsetConfig, load
 from mstkd_training.data import Composite, TrainingSet, transplant
+from mstkd_training.distributed import World
+from mstkd_training.learner import Learner
 from mstkd_training.networks import network_config
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
 
@@ -160,15 +162,18 @@ def test_studies_are_mirrored_along_the_axes_that_are_asked_for() -> None:
         config = Config.model_validate({"name": "tiny", "augment": {**still, "flips": flips}})
         items = TrainingSet([study], [], config, 1)
         seen = {items[index]["image"][0].numpy().tobytes() for index in range(24)}
-        mirrored = study.image[0].astype(np.float32)
-        wanted = {
-            np.ascontiguousarray(
-                mirrored[tuple(slice(None, None, -1 if axis in chosen else 1) for axis in "zyx")]
-            ).tobytes()
-            for count in range(len(flips) + 1)
-            for chosen in itertools.combinations(flips, count)
-        }
+        wanted = set()
+        for number in range(len(flips) + 1):
+            for chosen in itertools.combinations(flips, number):
+                axes = ["zyx".index(axis) for axis in chosen]
+                wanted.add(np.flip(study.image[0].astype(np.float32), axes).tobytes())
         assert seen == wanted
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_is_the_one_that_is_asked_for(name: str, kind: type) -> None:
+    config = Config.model_validate({"name": "tiny", "teacher": {"kind": "none"}, "optim": {"optimiser": name}})
+    assert type(Learner(config, World(0, 1, torch.device("cpu"))).optimizer) is kind
 
 
 def test_studies_are_rotated_and_scaled_about_all_three_axes() -> None:

@@ -72,6 +72,7 @@ class AugmentConfig(Section):
     rotation: NonNegativeFloat = 0.25
     scaling: NonNegativeFloat = 0.18
     shift: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (9.0, 10.0, 9.0)
+    flips: tuple[Literal["x", "y", "z"], ...] = ("x",)  # axes mirrored half of the time; x is left to right
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
     feather: PositiveFloat = 2.0  # width of the blended seam
@@ -174,6 +175,7 @@ class TeacherConfig(Section):
 
 
 class OptimConfig(Section):
+    optimiser: Literal["adamw", "adam"] = "adamw"  # adam: weight decay as a part of the gradient, as released
     steps: PositiveInt = 10000
     batch: PositiveInt = 1  # per process and micro-step
     accumulate: PositiveInt = 1  # micro-steps per step
@@ -183,7 +185,7 @@ class OptimConfig(Section):
     warm_up: PositiveInt = 200
     power: PositiveFloat = 0.9  # polynomial decay
     clip: PositiveFloat = 1.0  # largest gradient norm
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(0.999, ge=0, lt=1)  # of the student, which is what is validated and exported; 0: itself
     threads: PositiveInt = 2
     workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True

@@ -99,7 +99,7 @@ class TrainingSet(Dataset):
                     translate_range=augment.shift, spatial_size=augment.crop, mode=("bilinear", "nearest"),
                     padding_mode=("zeros", "zeros"),
                 ),
-                RandFlipd(keys, prob=0.5, spatial_axis=2),
+                *(RandFlipd(keys, prob=0.5, spatial_axis="zyx".index(axis)) for axis in augment.flips),
             ]
         )  # fmt: skip
         # Each sequence on its own: scanners do not agree between sequences either.

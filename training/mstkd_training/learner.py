@@ -53,7 +53,8 @@ class Learner:
         self._step_module = world.wrap(self.distillation)
         self._discriminator_module = self.discriminator and world.wrap(self.discriminator)
         trained = [p for p in self.distillation.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[optim.optimiser]
+        self.optimizer = kind(trained, lr=optim.learning_rate, weight_decay=optim.weight_decay)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate_schedule(config))
         self.discriminator_optimizer = self.discriminator and self._new_discriminator_optimizer()
         _seed(config.seed + world.rank)  # dropout differs between processes
