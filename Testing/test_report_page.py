@@ -211,6 +211,8 @@ class TestMethods:
         assert "The brain was found automatically" in methods_text(REPORT)
         stripped = changed("harmonising.skull_stripped", {"FLAIR": True, "T2": True})
         assert "The images were skull-stripped beforehand" in methods_text(stripped)
+        one = changed("harmonising.skull_stripped", {"T2": True})
+        assert "The image was skull-stripped beforehand" in methods_text(one)
 
     def test_it_gives_the_measured_quality_or_says_that_there_is_none(self) -> None:
         assert (

@@ -61,7 +61,8 @@ def _alignment(harmonising: Mapping[str, Any]) -> str:
 
 def _preparation(harmonising: Mapping[str, Any]) -> str:
     stripped = harmonising["skull_stripped"].values()
-    brain = "The images were skull-stripped beforehand" if all(stripped) else "The brain was found automatically"
+    images = "The images were" if len(stripped) > 1 else "The image was"
+    brain = f"{images} skull-stripped beforehand" if all(stripped) else "The brain was found automatically"
     spacing = harmonising["working_grid"]["spacing"][0]
     return (
         f"{brain}; every sequence was resampled once to cubic voxels of {spacing:g} mm and normalised to zero mean and "
