@@ -70,6 +70,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._choices: Any = None
         self._run: Run | None = None
         self._entered = False
+        self._replaced = False
         # last: without a parent, the base class calls setup()
         super().__init__(parent)
 
@@ -103,8 +104,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelFolder.currentPathChanged.connect(self._onModelFolder)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self._onSceneReplaced)
-        self.addObserver(scene, scene.EndImportEvent, self._onSceneReplaced)
+        for event in (scene.StartImportEvent, scene.EndImportEvent, scene.EndCloseEvent):
+            self.addObserver(scene, event, self._onSceneReplaced)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         # before the selectors, which move on to the next volume when theirs is removed
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=10.0)
@@ -124,7 +125,6 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self) -> None:
         """Called each time the user comes to this module."""
         self._entered = True
-        self._initializeParameterNode()
         self._messages.show_packages()
         self._propose()
 
@@ -200,7 +200,16 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateApply()
 
     def _propose(self) -> None:
-        if self._entered and not slicer.mrmlScene.IsBatchProcessing():
+        if slicer.mrmlScene.IsBatchProcessing():
+            return
+        if self._replaced:
+            self._initializeParameterNode()
+            # not before now: references to nodes lead to them only some time after the scene says that it is loaded
+            self._parameterNode.Modified()
+            self._choices.accept()
+            self._replaced = False
+            self._onParametersModified()
+        if self._entered:
             self._inputs.forget()
             self._choices.propose()
             self._update()
@@ -253,7 +262,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return {name: widget for name, widget in named.items() if name}
 
     def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
-        if slicer.mrmlScene.IsBatchProcessing():
+        if self._replaced or slicer.mrmlScene.IsBatchProcessing():
             return  # a scene is closed or loaded: nobody has chosen anything
         self.ui.modelFolder.currentPath = self._parameterNode.modelFolder
         if self._choices.notice():
@@ -280,10 +289,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._running.stopping()  # the run has noticed by itself
 
     def _onSceneReplaced(self, caller: Any, event: Any) -> None:
-        self._initializeParameterNode()
-        self._choices.accept()
+        self._replaced = True
         self._messages.clear()
-        self._onParametersModified()
         self._proposing.start()
 
 

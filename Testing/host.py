@@ -9,6 +9,7 @@ real Slicer 5.12 answers to (slicer_names.json), so code that runs here does not
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import os
 import shlex
@@ -73,7 +74,7 @@ def start() -> None:
         return
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     _application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    slicer.mrmlScene = slicer.vtkMRMLScene()
+    slicer.mrmlScene = _scene()
     slicer.app = Genuine(_app(), "slicer.app")
     slicer.modules = Genuine(_modules(), "slicer.modules")
     slicer.util.loadUI = load_ui
@@ -169,6 +170,16 @@ def _translate(text: str) -> str:
     return text
 
 
+def _scene() -> Any:
+    """A scene with what it needs to read .mrb files."""
+    scene, cache, data = slicer.vtkMRMLScene(), slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="host-"))
+    data.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(data)
+    return scene
+
+
 def _app() -> SimpleNamespace:
     return SimpleNamespace(
         connect=lambda signal, slot: started.append((signal, slot)),
@@ -188,12 +199,18 @@ def _application_logic() -> Genuine:
 
 
 def _modules() -> SimpleNamespace:
-    logics = {"terminologies": slicer.vtkSlicerTerminologiesModuleLogic(), "tables": slicer.vtkSlicerTablesLogic()}
+    logics = {
+        "terminologies": slicer.vtkSlicerTerminologiesModuleLogic(),
+        "tables": slicer.vtkSlicerTablesLogic(),
+        "segmentations": slicer.vtkSlicerSegmentationsModuleLogic(),
+    }
+    logics["segmentations"].SetMRMLScene(slicer.mrmlScene)  # makes the conversions between representations known
     return SimpleNamespace(
         terminologies=SimpleNamespace(
             logic=lambda: Genuine(logics["terminologies"], "slicer.modules.terminologies.logic()")
         ),
         tables=SimpleNamespace(logic=lambda: logics["tables"]),
+        segmentations=SimpleNamespace(logic=lambda: logics["segmentations"]),
     )
 
 
@@ -234,6 +251,17 @@ class ScriptedLoadableModuleWidget:
 
     def resourcePath(self, name: str) -> str:  # noqa: N802
         return str(MODULE_FOLDER / "Resources" / name)
+
+    def onReload(self) -> None:  # noqa: N802
+        """In Slicer's order: the new code is read before the old widget is cleaned up."""
+        name = type(self).__module__
+        spec = importlib.util.spec_from_file_location(name, MODULE_FOLDER / f"{name}.py")
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+        self.cleanup()
+        widget = getattr(sys.modules[name], type(self).__name__)(self.parent)
+        widget.setup()
+        self.parent.self = lambda: widget
 
 
 class ScriptedLoadableModuleLogic:

@@ -99,6 +99,9 @@ class _Parameters:
     def RemoveObserver(self, tag: int) -> None:  # noqa: N802
         self.parameterNode.RemoveObserver(tag)
 
+    def Modified(self) -> None:  # noqa: N802
+        self.parameterNode.Modified()
+
     def StartModify(self) -> int:  # noqa: N802
         return self.parameterNode.StartModify()
 

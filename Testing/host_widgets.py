@@ -55,8 +55,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
     def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
         self._scene = scene
         self.setEnabled(scene is not None)
-        for event in (scene.NodeAddedEvent, scene.EndBatchProcessEvent):
-            self._observe(scene, event, self._refresh)
+        self._observe(scene, scene.NodeAddedEvent, self._refresh)
         self._observe(scene, scene.NodeAboutToBeRemovedEvent, self._remove)
         self._refresh()
 
@@ -95,7 +94,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):  # noqa: N801
             self.currentNodeChanged.emit()
 
     def _shown(self) -> list[Any]:
-        if self._scene is None or self._scene.IsBatchProcessing():
+        if self._scene is None:
             return []
         nodes = [self._scene.GetNthNode(index) for index in range(self._scene.GetNumberOfNodes())]
         return [

@@ -72,9 +72,10 @@ class Running:
         if event.stage != "start":
             self._left.reached(event.fraction)
         self._ui.progressBar.value = round(100 * event.fraction)
-        stage = stage_name(event.stage)
-        self._ui.stageLabel.text = f"{stage}: {event.message}" if event.message else stage
-        if event.stage == "device" and event.fraction > 0:
+        found_device = event.stage == "device" and event.fraction > 0
+        said = "" if found_device else event.message
+        self._ui.stageLabel.text = ": ".join(filter(None, [stage_name(event.stage), said]))
+        if found_device:
             reason = event.message.partition(": ")[2]  # after the name that PyTorch has for it
             self._ui.deviceLabel.text = _("Device: {reason}").format(reason=reason)
             self._ui.deviceLabel.visible = True
