@@ -15,6 +15,7 @@ from pathlib import Path
 
 import bench
 import torch
+from mstkd_training import backend
 from mstkd_training.config import Config, load
 from mstkd_training.distillation import StepResult
 from mstkd_training.distributed import join
@@ -76,13 +77,16 @@ def main() -> None:
         return
     rows, shares = [], {}
     given = ["--child", "--size", options.size, "--crop", *map(str, options.crop), "--rounds", str(options.rounds)]
-    for bf16 in (False, True):
+    precisions = (False, True) if torch.cuda.is_available() or backend.cpu_has_bf16() else (False,)
+    for bf16 in precisions:
         for preset in options.presets:
             cost, printed = bench.measured([sys.executable, __file__, preset, *given, *["--bf16"] * bf16])
             result = json.loads(printed.splitlines()[-1])
             shares[preset] = result["shares"]
             peak = result["device_peak"] or cost.peak
             rows.append((preset, "bf16" if bf16 else "fp32", result["seconds"], peak, result["device"]))
+    if True not in precisions:
+        print("No GPU, and no bfloat16 on this processor: float32 only.\n")
     crop = " x ".join(map(str, reversed(options.crop)))
     print(f"One training step (all networks of the {options.size} size, crop {crop}, batch 1, {rows[0][4]}):\n")
     print(f"| preset | precision | time (s) | steps per s | peak memory (MB) | time : {rows[0][0]} {rows[0][1]} |")

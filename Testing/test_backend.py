@@ -23,7 +23,7 @@ def as_before() -> Iterator[None]:
 
 def test_sums_are_in_a_fixed_order_where_it_is_asked_for() -> None:
     for wanted in (True, False):
-        backend.set_up(OptimConfig(deterministic=wanted, threads=1), torch.device("cpu"))
+        backend.set_up(OptimConfig(deterministic=wanted, threads=1, bf16=False), torch.device("cpu"))
         assert torch.are_deterministic_algorithms_enabled() == wanted
 
 
@@ -34,4 +34,20 @@ def test_a_gpu_without_bfloat16_is_named_with_what_to_set(monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match=r"Tesla T4 has no bfloat16: set optim\.bf16=false"):
         backend.set_up(OptimConfig(), gpu)
     backend.set_up(OptimConfig(bf16=False), gpu)
-    backend.set_up(OptimConfig(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_processor_without_bfloat16_is_not_left_to_emulate_it(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    monkeypatch.setattr(backend, "cpu_has_bf16", lambda: there)
+    cpu = torch.device("cpu")
+    backend.set_up(OptimConfig(bf16=False), cpu)
+    if there:
+        backend.set_up(OptimConfig(), cpu)
+    else:
+        with pytest.raises(ValueError, match=r"AVX-512.*set optim\.bf16=false"):
+            backend.set_up(OptimConfig(), cpu)
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX2", reason="only certain for processors with AVX2")
+def test_onednn_has_no_bfloat16_where_there_is_avx2_only() -> None:
+    assert not backend.cpu_has_bf16()
