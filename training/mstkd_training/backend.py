@@ -18,8 +18,8 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
     torch.set_num_threads(optim.threads)
     if optim.bf16 and device.type == "cpu" and not cpu_has_bf16():
         raise ValueError(
-            "optim.bf16 is true, but oneDNN has no bfloat16 on this processor (it needs AVX-512): a step would take many "
-            "times as long as in float32, set optim.bf16=false"
+            "optim.bf16 is true, but oneDNN has no bfloat16 on this processor (it needs AVX-512): a step would take "
+            "many times as long as in float32, set optim.bf16=false"
         )
     if optim.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError(
