@@ -111,6 +111,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=10.0)
         self._initializeParameterNode()
         self._messages.show_packages()
+        if getattr(self.parent, "isEntered", True):  # reloaded while it is open, or in a window of its own
+            self.enter()
 
     def cleanup(self) -> None:
         """Called when the application closes or the module is reloaded."""

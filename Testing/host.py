@@ -289,7 +289,7 @@ def panel_parent() -> SimpleNamespace:
     container = QtWidgets.QWidget()
     layout = QtWidgets.QVBoxLayout(container)
     added = SimpleNamespace(addWidget=lambda widget: layout.addWidget(widget.content))
-    return SimpleNamespace(container=container, layout=added, isEntered=True)
+    return SimpleNamespace(container=container, layout=added, isEntered=False)
 
 
 def _put_launcher_on_path() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Callable
 import host
 import numpy as np
 import slicer
+from PySide6 import QtGui
 
 host.start()
 import MSTKDSegmenter as module  # noqa: E402 - only the host makes it importable
@@ -23,7 +24,23 @@ class Panel:
         self.parent = host.panel_parent()
         self.widget = module.MSTKDSegmenterWidget(self.parent)
         self.widget.setup()
+        self.ui = self.widget.ui
+        self.enter()
+
+    def enter(self) -> None:
+        """Come to the module."""
+        self.parent.isEntered = True
         self.widget.enter()
+
+    def exit(self) -> None:
+        """Leave for another module."""
+        self.parent.isEntered = False
+        self.widget.exit()
+
+    def reload(self) -> None:
+        """Press the developer's button Reload."""
+        self.widget.onReload()
+        self.widget = self.parent.self()
         self.ui = self.widget.ui
 
     def close(self) -> None:
@@ -45,6 +62,12 @@ class Panel:
     def shows(self, name: str) -> bool:
         """Whether a widget would be seen if the panel were on the screen."""
         return getattr(self.ui, name).content.isVisibleTo(self.parent.container)
+
+    def said(self, label: str) -> str:
+        """What a label says, without its formatting."""
+        document = QtGui.QTextDocument()
+        document.setHtml(getattr(self.ui, label).text)
+        return document.toPlainText()
 
     def finish(self) -> None:
         """Wait until nothing runs any more."""

@@ -24,7 +24,6 @@ WIDTH = 420
 MARGIN = 16
 LARGEST = 150_000
 """Bytes of a picture."""
-DARK = {"Window": "#323232", "Base": "#2a2a2a", "Button": "#414141", "Text": "#f0f0f0", "PlaceholderText": "#a0a0a0"}
 
 
 def main(folder: Path = FOLDER, spacing: float = 1.0) -> list[Path]:
@@ -49,7 +48,7 @@ def main(folder: Path = FOLDER, spacing: float = 1.0) -> list[Path]:
     _until(lambda: widget.ui.applyButton.enabled)
     written.append(_grab(parent.container, folder / "panel-recognised.png"))
     widget.ui.applyButton.click()
-    _until(lambda: widget.ui.progressBar.value >= 50 or widget._run is None)
+    _until(lambda: widget.ui.stageLabel.text.startswith("Segmenting") or widget._run is None)
     written.append(_grab(parent.container, folder / "panel-running.png"))
     _until(lambda: widget._run is None)
     written.append(_grab(parent.container, folder / "panel-finished.png"))

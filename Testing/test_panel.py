@@ -48,11 +48,11 @@ class TestProposals:
         assert "flair" in panel.selector("FLAIR").toolTip.removeprefix(meaning)
 
     def test_a_volume_that_is_added_while_another_module_is_open_is_proposed_on_coming_back(self, panel) -> None:
-        panel.widget.exit()
+        panel.exit()
         add_volume("case1_flair")
         settle()
         assert panel.chosen() == {}
-        panel.widget.enter()
+        panel.enter()
         assert panel.chosen() == {"FLAIR": "case1_flair"}
 
     def test_what_is_not_used_is_counted_with_the_reasons_in_the_tooltip(self, panel) -> None:
@@ -85,8 +85,8 @@ class TestOwnChoice:
         panel.choose("T2", "missing")
         add_volume("case1_flair")
         until(lambda: panel.chosen() == {"FLAIR": "case1_flair"})
-        panel.widget.exit()
-        panel.widget.enter()
+        panel.exit()
+        panel.enter()
         assert panel.chosen() == {"FLAIR": "case1_flair"}
         assert panel.ui.originT2.text == "your choice"
 
@@ -141,9 +141,9 @@ class TestConcerns:
         panel.choose("T1", "something")
         panel.choose("T2", "something")
         assert panel.shows("concernsNote")
-        assert "same" in panel.ui.concernsLabel.text
+        assert "same" in panel.said("concernsLabel")
         assert not panel.ui.applyButton.enabled
-        assert panel.ui.applyButton.toolTip in panel.ui.concernsLabel.text
+        assert panel.ui.applyButton.toolTip in panel.said("concernsLabel")
 
     def test_it_is_no_longer_said_when_it_is_no_longer_so(self, panel) -> None:
         add_volume("something")
@@ -156,7 +156,7 @@ class TestConcerns:
     def test_what_is_only_doubtful_is_said_and_can_be_applied(self, panel) -> None:
         add_volume("case1_t1")
         panel.choose("T2", "case1_t1")
-        assert "looks like T1" in panel.ui.concernsLabel.text
+        assert "looks like T1" in panel.said("concernsLabel")
         assert panel.ui.applyButton.enabled
 
     def test_they_go_when_the_volumes_are_gone(self, panel) -> None:
@@ -212,6 +212,12 @@ class TestApply:
         panel.choose("T2", "missing")
         assert not panel.ui.applyButton.enabled
 
+    def test_everything_that_can_be_pressed_or_chosen_has_a_tooltip(self, panel) -> None:
+        kinds = ("QPushButton", "QToolButton", "QComboBox", "QCheckBox", "qMRMLNodeComboBox", "ctkPathLineEdit")
+        controls = {name: one for name, one in vars(panel.ui).items() if one.kind in kinds}
+        assert len(controls) > 10
+        assert [name for name, one in controls.items() if not one.toolTip] == []
+
 
 class TestPackages:
     def test_nothing_is_said_where_everything_is_installed(self, panel) -> None:
@@ -224,7 +230,7 @@ class TestPackages:
         missing = [dependencies.Problem("torch", "torch>=2.1", "missing", "It is not installed.")]
         monkeypatch.setattr(dependencies, "problems", lambda: list(missing))
         monkeypatch.setattr(installing, "ensure", lambda: missing.clear() or True)
-        panel.widget.enter()
+        panel.enter()
         assert panel.shows("installNote")
         assert "torch>=2.1" in panel.ui.installLabel.text
         panel.ui.installButton.click()
@@ -239,8 +245,8 @@ class TestPackages:
         monkeypatch.setattr(installing, "ensure", ensure)
         panel.ui.installButton.click()
         assert panel.shows("messageNote")
-        assert panel.ui.messageLabel.text == "pip: no space left on device. Free some and try again."
-        assert host.errors == [panel.ui.messageLabel.text]
+        assert panel.said("messageLabel") == "pip: no space left on device. Free some and try again."
+        assert host.errors == [panel.said("messageLabel")]
 
 
 def test_an_empty_panel_loads_no_library_that_takes_long() -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import host
 import pytest
 import slicer
 from MSTKDSegmenterLib import child
+from MSTKDSegmenterLib.panel import running
 from panel_driver import Panel, add_volume, segmentations, settle, until
 from stand_in import HEEDS, IN_ONE_CALL, write_worker
 
@@ -65,7 +67,7 @@ class TestProgress:
         assert "running" in ready.ui.applyButton.toolTip
         until(lambda: ready.ui.progressBar.value == 30)
         assert ready.ui.stageLabel.text == "Choosing the device"
-        assert ready.ui.deviceLabel.text == "Device: CPU: no CUDA device found"
+        assert ready.ui.deviceLabel.text == "Device: CPU (no CUDA device found)"
         ready.finish()
         assert ready.ui.applyButton.enabled
         assert ready.shows("deviceLabel")
@@ -92,12 +94,53 @@ class TestProgress:
     def test_a_run_goes_on_while_another_module_is_open(self, ready, stand_in) -> None:
         stand_in("time.sleep(0.5)")
         ready.ui.applyButton.click()
-        ready.widget.exit()
+        ready.exit()
         ready.finish()
         assert len(segmentations()) == 1
-        ready.widget.enter()
+        ready.enter()
         assert ready.chosen() == {"FLAIR": "case1_flair", "T1": "case1_t1"}
         assert ready.shows("resultContents")
+
+
+class TestTimeLeft:
+    @pytest.fixture
+    def clock(self):
+        return SimpleNamespace(now=0.0)
+
+    @pytest.fixture
+    def left(self, clock):
+        return running.TimeLeft(lambda: clock.now)
+
+    def test_it_follows_from_the_time_that_a_share_took(self, left, clock) -> None:
+        clock.now = 7.0  # what happens before the first progress does not count
+        left.reached(0.0)
+        clock.now = 17.0
+        left.reached(0.25)
+        assert left.seconds() == pytest.approx(30.0)
+        clock.now = 27.0
+        assert left.seconds() == pytest.approx(20.0)
+
+    def test_it_says_nothing_too_early_and_never_a_time_below_zero(self, left, clock) -> None:
+        left.reached(0.0)
+        clock.now = 1.0
+        left.reached(0.05)
+        assert left.seconds() is None
+        left.reached(0.5)
+        clock.now = 100.0
+        assert left.seconds() == 0.0
+
+    @pytest.mark.parametrize(
+        ("seconds", "words"),
+        [
+            (None, ""),
+            (0.0, "a few seconds left"),
+            (17.0, "about 15 s left"),
+            (89.0, "about 90 s left"),
+            (200.0, "about 3 min left"),
+        ],
+    )
+    def test_it_is_said_in_round_numbers(self, seconds, words) -> None:
+        assert running.time_in_words(seconds) == words
 
 
 class TestCancel:
@@ -110,7 +153,7 @@ class TestCancel:
         assert not ready.ui.cancelButton.enabled
         assert ready.ui.stageLabel.text == "Stopping"
         ready.finish()
-        assert "nothing was written" in ready.ui.messageLabel.text
+        assert "nothing was written" in ready.said("messageLabel")
         assert ready.ui.applyButton.enabled
         assert segmentations() == []
         assert host.errors == []
@@ -132,7 +175,7 @@ class TestFailure:
         ready.ui.applyButton.click()
         ready.finish()
         assert host.errors == ["No brain was found. Choose another volume."]
-        assert ready.ui.messageLabel.text == host.errors[0]
+        assert ready.said("messageLabel") == host.errors[0]
         assert ready.shows("messageNote")
         assert ready.ui.applyButton.enabled
 
@@ -140,7 +183,7 @@ class TestFailure:
         stand_in("import os; os._exit(3)")
         ready.ui.applyButton.click()
         ready.finish()
-        assert "ended unexpectedly (exit code 3)" in ready.ui.messageLabel.text
+        assert "ended unexpectedly (exit code 3)" in ready.said("messageLabel")
         stand_in()
         ready.ui.applyButton.click()
         assert not ready.shows("messageNote")
@@ -164,7 +207,7 @@ class TestResult:
         shown = {region: getattr(finished.ui, f"volumeMl{region}").text for region in ("WT", "TC", "ET")}
         assert shown == {"WT": "1.0 ml", "TC": "0.5 ml", "ET": "0.2 ml"}
         assert finished.ui.volumeGradeET.text == "not reliable"
-        assert finished.ui.findingsLabel.text == "\N{BULLET} Look here."
+        assert finished.said("findingsLabel") == "Look here."
 
     def test_every_run_makes_a_new_node_and_the_older_ones_can_be_looked_at_again(self, finished) -> None:
         first = finished.ui.resultSelector.currentNode()
@@ -175,6 +218,11 @@ class TestResult:
         assert finished.ui.sourceLabel.text.startswith("From FLAIR with")
         finished.ui.resultSelector.setCurrentNode(first)
         assert finished.ui.sourceLabel.text.startswith("From FLAIR+T1 with")
+
+    def test_it_fits_into_a_narrow_panel(self, finished) -> None:
+        slicer.util.getNode("case1_flair").SetName("MR Brain axial FLAIR 3D SPACE fat-suppressed after shunt revision")
+        finished.ui.advancedSection.collapsed = False
+        assert finished.parent.container.minimumSizeHint().width() <= 420
 
     def test_segmentations_of_others_are_not_offered(self, finished) -> None:
         slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "drawn by hand")
@@ -235,4 +283,4 @@ class TestResult:
         host.answers["save as"] = str(tmp_path / "nowhere" / "report.html")
         finished.ui.reportButton.content.menu().actions()[0].trigger()
         assert "Choose another folder" in host.errors[0]
-        assert finished.ui.messageLabel.text == host.errors[0]
+        assert finished.said("messageLabel") == host.errors[0]

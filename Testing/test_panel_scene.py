@@ -46,7 +46,7 @@ class TestClosing:
         add_volume("case2_t1")
         panel.finish()
         assert segmentations() == []
-        assert "scene was closed" in panel.ui.messageLabel.text
+        assert "scene was closed" in panel.said("messageLabel")
         assert host.errors == []
         assert panel.chosen() == {"T1": "case2_t1"}
 
@@ -65,10 +65,10 @@ class TestClosing:
     def test_it_works_while_another_module_is_open(self, panel) -> None:
         add_volume("something")
         panel.choose("T2", "something")
-        panel.widget.exit()
+        panel.exit()
         slicer.mrmlScene.Clear()
         add_volume("case2_t2")
-        panel.widget.enter()
+        panel.enter()
         assert panel.chosen() == {"T2": "case2_t2"}
 
 
@@ -113,7 +113,7 @@ class TestSaving:
         assert slicer.mrmlScene.GetNodeByID(selection.GetActiveTableID()).GetCellText(0, 0) == "WT"
 
     def test_a_panel_that_is_opened_after_the_scene_was_loaded_shows_the_same(self, panel, saved) -> None:
-        panel.widget.exit()
+        panel.exit()
         assert slicer.mrmlScene.ReadFromMRB(str(saved))
         later = Panel()
         assert later.chosen() == {"FLAIR": "case1_flair", "T2": "something"}
@@ -135,10 +135,7 @@ class TestReload:
         add_volume("something")
         panel.choose("T2", "something")
         old = sys.modules["MSTKDSegmenterLib.panel.choices"]
-        panel.widget.onReload()
-        panel.widget = panel.parent.self()
-        panel.ui = panel.widget.ui
-        panel.widget.enter()
+        panel.reload()
         assert sys.modules["MSTKDSegmenterLib.panel.choices"] is not old
         assert panel.chosen() == {"T2": "something"}
         assert panel.ui.originT2.text == "your choice"
@@ -149,8 +146,7 @@ class TestReload:
         until(lambda: panel.ui.applyButton.enabled)
         panel.ui.applyButton.click()
         run = panel.widget._run
-        panel.widget.onReload()
-        panel.widget = panel.parent.self()
+        panel.reload()
         assert run.closed
         settle()
         assert segmentations() == []
@@ -163,7 +159,7 @@ class TestWithoutMainWindow:
 
     def test_the_panel_can_be_opened_and_left(self, stand_in) -> None:
         panel = Panel()
-        panel.widget.exit()
+        panel.exit()
         panel.close()
 
     def test_a_result_is_shown_and_what_needs_a_window_is_disabled(self, panel, stand_in) -> None:

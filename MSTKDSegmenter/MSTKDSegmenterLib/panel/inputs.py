@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from ..engine.sequences import SEQUENCES
 from .choices import Choices, tag_value
-from .marks import icon, show_icon
+from .marks import icon, paragraphs, show_icon
 
 
 class Inputs:
@@ -56,7 +56,7 @@ class Inputs:
         self.blocked = blocking[0] if blocking else ""
         self._ui.concernsNote.visible = bool(blocking or warning)
         show_icon(self._ui.concernsIcon, "Stop" if blocking else "Warning")
-        self._ui.concernsLabel.text = "\n".join([*blocking, *warning])
+        self._ui.concernsLabel.text = paragraphs([*blocking, *warning])
 
     def _selector(self, sequence: str) -> Any:
         return getattr(self._ui, f"selector{sequence}")

@@ -3,6 +3,8 @@ nothing. Only theme-independent colours on the theme's own background, so that i
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,13 @@ def show_grade(icon_label: Any, text_label: Any, grade: str | None) -> None:
     """Show a grade ("good", "fair", "not reliable") as a symbol and in words; None: it was not measured."""
     show_icon(icon_label, _GRADE_ICONS.get(grade))
     words = {"good": _("good"), "fair": _("fair"), NOT_RELIABLE: _("not reliable"), None: _("not measured")}
-    text_label.text = words[grade]
+    text_label.text = words.get(grade, grade)
+
+
+def paragraphs(sentences: Iterable[str]) -> str:
+    """Rich text: each sentence a paragraph of its own, a little apart from the next; lines within one stay lines."""
+    lines = ("<br>".join(html.escape(line) for line in sentence.splitlines()) for sentence in sentences)
+    return "".join(f'<p style="margin-top:0; margin-bottom:4px">{text}</p>' for text in lines)
 
 
 def region_name(region: str) -> str:

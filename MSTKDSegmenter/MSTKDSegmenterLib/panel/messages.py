@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from .. import dependencies
 from ..engine.errors import Cancelled
-from .marks import show_icon
+from .marks import paragraphs, show_icon
 
 
 class Messages:
@@ -33,7 +33,7 @@ class Messages:
         """Say what went wrong. Nothing pops up if it was the person who stopped it."""
         stopped = isinstance(error, Cancelled)
         show_icon(self._ui.messageIcon, "Information" if stopped else "Stop")
-        self._ui.messageLabel.text = str(error)
+        self._ui.messageLabel.text = paragraphs([str(error)])
         self._ui.messageNote.visible = True
         if not stopped:
             slicer.util.errorDisplay(str(error), windowTitle=_("MSTKD Segmenter"))

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
 from ..scene.attributes import REPORT_ATTRIBUTE
-from .marks import icon, region_name, show_grade, show_icon
+from .marks import icon, paragraphs, region_name, show_grade, show_icon
 from .report_files import ReportFiles
 
 TABLE_ROLE = "MSTKDSegmenter.table"
@@ -66,7 +66,7 @@ class Results:
             show_grade(*(getattr(self._ui, f"volume{part}{region}") for part in ("Icon", "Grade")), grade)
         findings = report["findings"]
         show_icon(self._ui.findingsIcon, "Warning" if findings else "Good")
-        self._ui.findingsLabel.text = _bullets(findings) if findings else _("Nothing conspicuous was found.")
+        self._ui.findingsLabel.text = paragraphs(findings or [_("Nothing conspicuous was found.")])
         window = slicer.util.mainWindow() is not None
         self._ui.editButton.enabled = window
         self._ui.tableButton.enabled = window and self._table() is not None
@@ -114,7 +114,3 @@ class Results:
     def _report(self) -> Mapping[str, Any]:
         text = self._node.GetAttribute(REPORT_ATTRIBUTE) if self._node is not None else None
         return json.loads(text) if text else {}
-
-
-def _bullets(sentences: list[str]) -> str:
-    return "\n".join(f"\N{BULLET} {sentence}" for sentence in sentences)

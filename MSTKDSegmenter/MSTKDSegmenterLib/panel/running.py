@@ -76,8 +76,9 @@ class Running:
         said = "" if found_device else event.message
         self._ui.stageLabel.text = ": ".join(filter(None, [stage_name(event.stage), said]))
         if found_device:
-            reason = event.message.partition(": ")[2]  # after the name that PyTorch has for it
-            self._ui.deviceLabel.text = _("Device: {reason}").format(reason=reason)
+            # what PyTorch calls it, what people call it, and why it was chosen
+            name, _colon, reason = event.message.partition(": ")[2].partition(": ")
+            self._ui.deviceLabel.text = _("Device: {name} ({reason})").format(name=name, reason=reason)
             self._ui.deviceLabel.visible = True
         self._show_time()
 
