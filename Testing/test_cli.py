@@ -339,7 +339,7 @@ def test_a_signal_at_any_time_ends_the_command_and_nothing_is_half_written(
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, encoding="utf-8")
     time.sleep(delay)  # reading, importing or computing, whatever this machine is at by then
     process.send_signal(number)
-    _, error = process.communicate(timeout=30)
+    _, error = process.communicate(timeout=120)
     written = sorted(path.name for path in out.iterdir()) if out.exists() else []
     assert process.returncode in (0, 1, -number), error  # by the signal itself only while Python starts or ends
     if process.returncode == 1:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+
+from .label_maps import Arrays, prepared
 
 # FreeSurfer codes, and 5xx for what lies outside the brain (the maps that SynthSeg was trained with).
 TISSUES: dict[str, tuple[int, ...]] = {
@@ -142,19 +142,10 @@ def load_anatomies(archive: Path, cache: Path) -> list[Anatomy]:
     Raises:
         FileNotFoundError: there is no such archive.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar, tempfile.TemporaryDirectory() as folder:
-        for member in tar:
-            name = Path(member.name).name.split(".")[0]
-            kept = cache / f"{name}.npz"
-            if not member.isfile() or kept.exists():
-                continue
-            path = Path(folder) / Path(member.name).name
-            path.write_bytes(tar.extractfile(member).read())
-            anatomy = anatomy_from_labels(sitk.ReadImage(str(path)), name)
-            np.savez_compressed(kept, tissue=anatomy.tissue, brain=anatomy.brain, spacing=anatomy.spacing)
-    anatomies = []
-    for path in sorted(cache.glob("*.npz")):
-        with np.load(path) as arrays:
-            anatomies.append(Anatomy(path.stem, arrays["tissue"], arrays["brain"], float(arrays["spacing"])))
-    return anatomies
+
+    def prepare(image: sitk.Image, name: str) -> Arrays:
+        anatomy = anatomy_from_labels(image, name)
+        return {"tissue": anatomy.tissue, "brain": anatomy.brain, "spacing": np.array(anatomy.spacing)}
+
+    maps = prepared(archive, cache, prepare)
+    return [Anatomy(name, arrays["tissue"], arrays["brain"], float(arrays["spacing"])) for name, arrays in maps]

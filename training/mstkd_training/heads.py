@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .anatomy import NAMES, brain_region, tissue_map
-from .files import atomically
+from .label_maps import Arrays, prepared
 
 TISSUES: dict[str, tuple[str, ...]] = {
     "white_matter": ("white_matter",),
@@ -65,23 +63,12 @@ def load_heads(archive: Path, cache: Path) -> list[Head]:
     Raises:
         FileNotFoundError: there is no such archive.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive) as tar, tempfile.TemporaryDirectory() as folder:
-        for member in tar:
-            name = Path(member.name).name.split(".")[0]
-            kept = cache / f"{name}.npz"
-            if not member.isfile() or kept.exists():
-                continue
-            path = Path(folder) / Path(member.name).name
-            path.write_bytes(tar.extractfile(member).read())
-            head = head_from_tissue(tissue_map(sitk.ReadImage(str(path)), name), name)
-            with atomically(kept) as partial, open(partial, "wb") as stream:  # several processes may come here at once
-                np.savez_compressed(stream, shares=head.shares, centre=head.centre)
-    heads = []
-    for path in sorted(cache.glob("*.npz")):
-        with np.load(path) as arrays:
-            heads.append(Head(path.stem, arrays["shares"], arrays["centre"]))
-    return heads
+
+    def prepare(image: sitk.Image, name: str) -> Arrays:
+        head = head_from_tissue(tissue_map(image, name), name)
+        return {"shares": head.shares, "centre": head.centre}
+
+    return [Head(name, **arrays) for name, arrays in prepared(archive, cache, prepare)]
 
 
 def _share(mask: np.ndarray) -> np.ndarray:
