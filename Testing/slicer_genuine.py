@@ -21,7 +21,10 @@ DOCUMENTED = {
     "ScriptedLoadableModuleWidget": {"parent", "layout"},
     "ScriptedLoadableModuleLogic": {"moduleName"},
     # what these hold: the module that Slicer hands over, the layout of the panel
-    "parent": {"title", "categories", "dependencies", "contributors", "helpText", "acknowledgementText", "addWidget"},
+    "parent": {
+        *("title", "categories", "dependencies", "contributors", "helpText", "acknowledgementText"),
+        *("addWidget", "isEntered"),
+    },
     "slicer.app.extensionsManagerModel()": {"interactive", "installExtensionFromServer"},
     "slicer.dicomDatabase": {"instanceValue", "isOpen"},
     "PyTorchUtils": {"PyTorchUtilsLogic", "installTorch"},

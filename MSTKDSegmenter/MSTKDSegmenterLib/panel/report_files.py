@@ -11,6 +11,8 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from ..engine.report_page import page
+
 
 class ReportFiles:
     """Writes reports; those only opened to be read lie in Slicer's temporary folder until the panel closes."""
@@ -25,8 +27,6 @@ class ReportFiles:
             RuntimeError: there is no such program.
         """
         import qt
-
-        from ..engine.report_page import page
 
         path = Path(slicer.app.temporaryPath) / f"{_file_name(name)} report.html"
         path.write_text(page(report), encoding="utf-8")
@@ -45,8 +45,6 @@ class ReportFiles:
             RuntimeError: it could not be written.
         """
         import qt
-
-        from ..engine.report_page import page
 
         kinds = {".html": _("Web page (*.html)"), ".json": _("JSON (*.json)")}
         proposed = f"{_file_name(name)} report{suffix}"
