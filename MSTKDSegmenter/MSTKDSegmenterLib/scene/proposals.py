@@ -41,7 +41,7 @@ def propose(nodes: Sequence[Any], tag_value: TagValue | None = None) -> Proposal
     """Volumes of one study for the sequences that are recognised; see ``recognise_volume`` for the evidence.
 
     Of several studies or patients in the scene the one with most sequences is taken, then the one that is recognised
-    on better evidence, then the latest. Of several volumes of one sequence, that with better evidence, then with
+    on better evidence, then the latest. Of several volumes of one sequence, the one with better evidence, then with
     thinner slices, then with smaller voxels.
 
     Args:
