@@ -10,9 +10,11 @@ import host
 import pytest
 import slicer
 from MSTKDSegmenterLib import child
-from MSTKDSegmenterLib.panel import running
 from panel_driver import Panel, add_volume, segmentations, settle, until
 from stand_in import HEEDS, IN_ONE_CALL, write_worker
+
+host.start()
+from MSTKDSegmenterLib.panel import running  # noqa: E402 - only the host makes it importable
 
 
 @pytest.fixture(autouse=True)
