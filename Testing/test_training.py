@@ -172,7 +172,9 @@ def test_studies_are_mirrored_along_the_axes_that_are_asked_for() -> None:
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
 def test_the_optimiser_is_the_one_that_is_asked_for(name: str, kind: type) -> None:
-    config = Config.model_validate({"name": "tiny", "teacher": {"kind": "none"}, "optim": {"optimiser": name}})
+    config = Config.model_validate(
+        {"name": "tiny", "teacher": {"kind": "none"}, "optim": {"optimiser": name, "bf16": False}}
+    )
     assert type(Learner(config, World(0, 1, torch.device("cpu"))).optimizer) is kind
 
 
