@@ -1,19 +1,19 @@
-"""Which volumes of a scene are proposed for which sequence, and what is said against a choice."""
+"""Which volume of a scene is proposed for which sequence, and why."""
 
 from __future__ import annotations
 
 import host
-import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
-import vtk
 
 host.start()
-from head_phantom import head  # noqa: E402
 from MSTKDSegmenterLib.scene.attributes import OUTPUT_ATTRIBUTE  # noqa: E402
-from MSTKDSegmenterLib.scene.concerns import concerns  # noqa: E402
 from MSTKDSegmenterLib.scene.proposals import propose  # noqa: E402
+from MSTKDSegmenterLib.scene.recognition import recognise_volume  # noqa: E402
 from MSTKDSegmenterLib.scene.volumes import add_volume  # noqa: E402
+from phantom import make_study  # noqa: E402
+from scene_volumes import put_below, tag_value, volume  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -21,25 +21,10 @@ def empty_scene():
     slicer.mrmlScene.Clear()
 
 
-def volume(name: str, sequence: str = "FLAIR", patient: int = 0, **header: str):
-    """A head in the scene; ``header`` are DICOM tags such as PatientID."""
-    node = add_volume(slicer.mrmlScene, head(sequence, patient), name)
-    if header:
-        uid = f"1.2.{len(HEADERS)}"
-        HEADERS[uid] = {TAGS[key]: value for key, value in header.items()}
-        node.SetAttribute("DICOM.instanceUIDs", uid)
-    return node
-
-
-HEADERS: dict[str, dict[str, str]] = {}
-TAGS = {
-    "SeriesDescription": "0008,103e", "PatientID": "0010,0020", "PatientName": "0010,0010",
-    "StudyInstanceUID": "0020,000d", "StudyDate": "0008,0020",
-}  # fmt: skip
-
-
-def tag_value(uid: str, tag: str) -> str:
-    return HEADERS[uid].get(tag, "")
+@pytest.fixture(scope="module")
+def t2() -> sitk.Image:
+    """A simulated T2 that is recognised by its intensities, see test_appearance.py."""
+    return make_study(seed=3, spacing=1.5).images["T2"]
 
 
 def proposed(*nodes) -> dict[str, str]:
@@ -47,110 +32,116 @@ def proposed(*nodes) -> dict[str, str]:
     return {sequence: proposal.node.GetName() for sequence, proposal in found.items()}
 
 
-class TestProposals:
-    def test_each_sequence_gets_the_volume_that_is_named_after_it_in_channel_order(self) -> None:
-        nodes = [volume(name) for name in ("p1_t2", "p1_t1ce", "p1_flair")]
-        found = propose(nodes)
-        assert list(found.by_sequence) == ["FLAIR", "T1ce", "T2"]
-        assert proposed(*nodes) == {"FLAIR": "p1_flair", "T1ce": "p1_t1ce", "T2": "p1_t2"}
-
-    def test_the_header_outweighs_the_name(self) -> None:
-        assert proposed(volume("5: t1", SeriesDescription="Ax T2 FLAIR")) == {"FLAIR": "5: t1"}
-
-    def test_of_two_for_one_sequence_the_finer_is_taken_and_the_other_named(self) -> None:
-        fine, coarse = volume("flair"), volume("flair thick")
-        coarse.SetSpacing(3.0, 3.0, 6.0)
-        found = propose([coarse, fine])
-        assert found.by_sequence["FLAIR"].node is fine
-        assert "'flair thick'" in found.by_sequence["FLAIR"].reason
-        assert "'flair' is" in found.reasons[coarse.GetID()]
-
-    def test_volumes_of_two_patients_are_not_mixed(self) -> None:
-        nodes = [
-            volume("FLAIR", PatientID="A"), volume("T2", "T2", PatientID="A"), volume("T1", "T1", PatientID="B"),
-        ]  # fmt: skip
-        assert proposed(*nodes) == {"FLAIR": "FLAIR", "T2": "T2"}
-        assert "not of one study" in propose(nodes, tag_value).reasons[nodes[2].GetID()]
-
-    def test_results_label_maps_and_diffusion_images_are_never_proposed(self) -> None:
-        result = volume("flair probability")
-        result.SetAttribute(OUTPUT_ATTRIBUTE, "1")
-        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "t2 labels")
-        diffusion = volume("dwi adc")
-        found = propose([result, labels, diffusion])
-        assert found.by_sequence == {}
-        assert set(found.reasons) == {result.GetID(), labels.GetID(), diffusion.GetID()}
-
-    def test_a_scene_without_volumes_gives_no_proposal(self) -> None:
-        assert propose([]).by_sequence == {}
+def test_each_sequence_gets_the_volume_that_is_named_after_it_in_channel_order() -> None:
+    nodes = [volume(name) for name in ("p1_t2", "p1_t1ce", "p1_flair")]
+    found = propose(nodes)
+    assert list(found.by_sequence) == ["FLAIR", "T1ce", "T2"]
+    assert proposed(*nodes) == {"FLAIR": "p1_flair", "T1ce": "p1_t1ce", "T2": "p1_t2"}
 
 
-class TestConcerns:
-    def test_two_sequences_of_one_head_raise_none(self) -> None:
-        assert concerns({"FLAIR": volume("flair"), "T1": volume("t1", "T1")}) == []
+def test_the_header_outweighs_the_name() -> None:
+    assert proposed(volume("5: t1", SeriesDescription="Ax T2 FLAIR")) == {"FLAIR": "5: t1"}
 
-    def test_the_same_volume_twice_blocks(self) -> None:
-        flair = volume("my scan")
-        [found] = concerns({"FLAIR": flair, "T2": flair})
-        assert found.severity == "blocks"
-        assert "my scan" in found.text and "same" in found.text
 
-    def test_a_copy_of_the_voxels_under_another_name_blocks_too(self) -> None:
-        found = concerns({"FLAIR": volume("one"), "T2": volume("two")})
-        assert [one.severity for one in found] == ["blocks"]
+def test_of_two_for_one_sequence_the_finer_is_taken_and_the_other_named() -> None:
+    fine, coarse = volume("flair"), volume("flair thick")
+    coarse.SetSpacing(3.0, 3.0, 6.0)
+    found = propose([coarse, fine])
+    assert found.by_sequence["FLAIR"].node is fine
+    assert "'flair thick'" in found.by_sequence["FLAIR"].reason
+    assert "'flair' is" in found.reasons[coarse.GetID()]
 
-    def test_a_volume_without_voxels_blocks_and_the_others_are_still_looked_at(self) -> None:
-        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
-        found = concerns({"FLAIR": volume("t1 here"), "T2": empty})
-        assert [one.severity for one in found] == ["blocks", "warns"]
-        assert "'empty' holds no voxels" in found[0].text
-        assert "looks like T1" in found[1].text
 
-    def test_different_patients_are_said_without_their_names(self) -> None:
-        chosen = {
-            "FLAIR": volume("flair", PatientID="4711", PatientName="Doe^Jane"),
-            "T2": volume("t2", "T2", PatientID="4712", PatientName="Roe^Richard"),
-        }
-        [found] = concerns(chosen, tag_value)
-        assert (found.severity, "different patient IDs" in found.text) == ("warns", True)
-        assert not any(secret in found.text for secret in ("4711", "4712", "Doe", "Roe"))
+def test_volumes_of_two_patients_are_not_mixed() -> None:
+    nodes = [
+        volume("FLAIR", PatientID="A"), volume("T2", "T2", PatientID="A"), volume("T1", "T1", PatientID="B"),
+    ]  # fmt: skip
+    assert proposed(*nodes) == {"FLAIR": "FLAIR", "T2": "T2"}
+    assert "not of one study" in propose(nodes, tag_value).reasons[nodes[2].GetID()]
 
-    @pytest.mark.parametrize(("day", "count"), [("20240130", 0), ("20240601", 1)], ids=["29 days", "five months"])
-    def test_examinations_far_apart_in_time_warn(self, day: str, count: int) -> None:
-        chosen = {"FLAIR": volume("flair", StudyDate="20240101"), "T2": volume("t2", "T2", StudyDate=day)}
-        found = concerns(chosen, tag_value)
-        assert [one.severity for one in found] == ["warns"] * count
 
-    def test_volumes_that_lie_apart_block_and_those_that_share_little_warn(self) -> None:
-        flair, t2 = volume("flair"), volume("t2", "T2")
-        origin = np.array(t2.GetOrigin())
-        t2.SetOrigin(origin + np.array((60.0, 0.0, 0.0)))
-        [warning] = concerns({"FLAIR": flair, "T2": t2})
-        assert (warning.severity, "share only" in warning.text) == ("warns", True)
-        t2.SetOrigin(origin + np.array((500.0, 0.0, 0.0)))
-        [refusal] = concerns({"FLAIR": flair, "T2": t2})
-        assert refusal.severity == "blocks"
+def test_results_label_maps_and_diffusion_images_are_never_proposed() -> None:
+    result = volume("flair probability")
+    result.SetAttribute(OUTPUT_ATTRIBUTE, "1")
+    labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "t2 labels")
+    diffusion = volume("dwi adc")
+    found = propose([result, labels, diffusion])
+    assert found.by_sequence == {}
+    assert set(found.reasons) == {result.GetID(), labels.GetID(), diffusion.GetID()}
 
-    def test_a_warped_volume_blocks_with_the_way_out(self) -> None:
-        flair = volume("flair")
-        warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
-        points = vtk.vtkPoints()
-        points.InsertNextPoint(0.0, 0.0, 0.0)
-        spline = vtk.vtkThinPlateSplineTransform()
-        spline.SetSourceLandmarks(points)
-        spline.SetTargetLandmarks(points)
-        warp.SetAndObserveTransformToParent(spline)
-        flair.SetAndObserveTransformNodeID(warp.GetID())
-        [found] = concerns({"FLAIR": flair})
-        assert (found.severity, "Harden" in found.text) == ("blocks", True)
 
-    def test_what_blocks_is_what_the_segmentation_refuses(self) -> None:
-        from MSTKDSegmenterLib.engine.errors import UnusableInput
-        from MSTKDSegmenterLib.engine.study import check_study, study_from_images
-        from MSTKDSegmenterLib.scene.volumes import image_from_volume
+def test_a_scene_without_volumes_gives_no_proposal() -> None:
+    assert propose([]).by_sequence == {}
 
-        chosen = {"FLAIR": volume("one"), "T2": volume("two")}
-        [found] = concerns(chosen)
-        with pytest.raises(UnusableInput) as refused:
-            check_study(study_from_images({s: image_from_volume(n) for s, n in chosen.items()}))
-        assert "the same image" in str(refused.value) and "the same image" in found.text
+
+def test_the_contrast_tag_turns_a_t1_into_a_t1ce_and_only_the_first_instance_is_asked() -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "5: t1 axial")
+    node.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    header = {"0008,0060": "MR", "0008,103e": "AX T1 SE", "0018,0010": "GADOVIST"}
+    asked = []
+    seen = recognise_volume(node, lambda uid, tag: asked.append(uid) or header.get(tag))
+    assert (seen.sequence, set(asked)) == ("T1ce", {"1.2.3"})
+
+
+def test_a_header_that_does_not_say_leaves_it_to_the_name_and_that_to_the_file() -> None:
+    assert proposed(volume("my FLAIR", PatientID="1")) == {"FLAIR": "my FLAIR"}
+    node = volume("Volume_1")
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName("/data/t1 project/patient_t2.nii.gz")
+    node.SetAndObserveStorageNodeID(storage.GetID())
+    seen = recognise_volume(node)
+    assert (seen.sequence, seen.evidence) == ("T2", "name")
+    assert "file 'patient_t2.nii.gz'" in seen.reason
+
+
+def test_where_names_are_silent_the_intensities_speak_and_the_reason_says_so(t2) -> None:
+    node = add_volume(slicer.mrmlScene, t2, "Series 4")
+    proposal = propose([node]).by_sequence["T2"]
+    assert proposal.node is node
+    assert "the name holds no sequence; looks like a T2" in proposal.reason
+
+
+def test_intensities_weigh_less_than_a_name(t2) -> None:
+    looks, named = add_volume(slicer.mrmlScene, t2, "Series 4"), volume("t2", "T2")
+    named.SetSpacing(3.0, 3.0, 6.0)
+    assert proposed(looks, named) == {"T2": "t2"}
+
+
+@pytest.mark.parametrize("name", ["t1 and t2", "adc", "t2 mask"])
+def test_intensities_neither_settle_a_contradiction_nor_overrule_a_name_that_excludes(t2, name: str) -> None:
+    node = add_volume(slicer.mrmlScene, t2, name)
+    found = propose([node])
+    assert found.by_sequence == {}
+    assert found.reasons[node.GetID()].startswith("Not proposed: ")
+
+
+def test_names_that_differ_by_the_patient_are_not_mixed_and_others_are() -> None:
+    names = ["smith_flair", "smith_t1", "jones_t2", "jones_flair", "jones_t1ce"]
+    assert proposed(*map(volume, names)) == {"FLAIR": "jones_flair", "T1ce": "jones_t1ce", "T2": "jones_t2"}
+    slicer.mrmlScene.Clear()
+    assert proposed(*map(volume, ["5: AX FLAIR", "t1 brain", "smith t2"])).keys() == {"FLAIR", "T1", "T2"}
+
+
+def test_patients_of_the_subject_hierarchy_are_told_apart_without_dicom_tags() -> None:
+    nodes = [volume("FLAIR"), volume("T2", "T2"), volume("T1", "T1")]
+    for node, patient in zip(nodes, "AAB"):
+        put_below(node, patient, "20240101")
+    assert proposed(*nodes) == {"FLAIR": "FLAIR", "T2": "T2"}
+
+
+def test_of_two_examinations_of_one_patient_the_later_is_taken() -> None:
+    nodes = [
+        volume(f"{day} {sequence}", sequence, PatientID="A", StudyDate=day)
+        for day in ("20240601", "20230101")
+        for sequence in ("FLAIR", "T2")
+    ]
+    assert proposed(*nodes) == {"FLAIR": "20240601 FLAIR", "T2": "20240601 T2"}
+    assert "517 days apart" in propose(nodes, tag_value).reasons[nodes[3].GetID()]  # 2024 is a leap year
+
+
+def test_a_volume_that_its_module_hides_or_that_is_one_slice_is_not_proposed() -> None:
+    hidden, slice_ = volume("flair"), add_volume(slicer.mrmlScene, sitk.Image(64, 64, 1, sitk.sitkInt16), "t2")
+    hidden.SetHideFromEditors(True)
+    found = propose([hidden, slice_])
+    assert found.by_sequence == {}
+    assert "64 x 64 x 1 voxels are no volume" in found.reasons[slice_.GetID()]

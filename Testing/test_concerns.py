@@ -1,0 +1,126 @@
+"""What is said against a choice of volumes before anything is computed."""
+
+from __future__ import annotations
+
+import host
+import numpy as np
+import pytest
+import slicer
+import vtk
+
+host.start()
+from MSTKDSegmenterLib.engine.errors import UnusableInput  # noqa: E402
+from MSTKDSegmenterLib.engine.study import check_study, study_from_images  # noqa: E402
+from MSTKDSegmenterLib.scene.concerns import concerns  # noqa: E402
+from MSTKDSegmenterLib.scene.volumes import image_from_volume  # noqa: E402
+from scene_volumes import put_below, tag_value, volume  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def empty_scene():
+    slicer.mrmlScene.Clear()
+
+
+def test_two_sequences_of_one_head_raise_none() -> None:
+    assert concerns({"FLAIR": volume("flair"), "T1": volume("t1", "T1")}) == []
+
+
+def test_the_same_volume_twice_blocks() -> None:
+    flair = volume("my scan")
+    [found] = concerns({"FLAIR": flair, "T2": flair})
+    assert found.severity == "blocks"
+    assert "my scan" in found.text and "same" in found.text
+
+
+def test_a_copy_of_the_voxels_under_another_name_blocks_too() -> None:
+    found = concerns({"FLAIR": volume("one"), "T2": volume("two")})
+    assert [one.severity for one in found] == ["blocks"]
+
+
+def test_a_volume_without_voxels_blocks_and_the_others_are_still_looked_at() -> None:
+    empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    found = concerns({"FLAIR": volume("t1 here"), "T2": empty})
+    assert [one.severity for one in found] == ["blocks", "warns"]
+    assert "'empty' holds no voxels" in found[0].text
+    assert "looks like T1" in found[1].text
+
+
+def test_different_patients_are_said_without_their_names() -> None:
+    chosen = {
+        "FLAIR": volume("flair", PatientID="4711", PatientName="Doe^Jane"),
+        "T2": volume("t2", "T2", PatientID="4712", PatientName="Roe^Richard"),
+    }
+    [found] = concerns(chosen, tag_value)
+    assert (found.severity, "different patient IDs" in found.text) == ("warns", True)
+    assert not any(secret in found.text for secret in ("4711", "4712", "Doe", "Roe"))
+
+
+@pytest.mark.parametrize(("day", "count"), [("20240130", 0), ("20240601", 1)], ids=["29 days", "five months"])
+def test_examinations_far_apart_in_time_warn(day: str, count: int) -> None:
+    chosen = {"FLAIR": volume("flair", StudyDate="20240101"), "T2": volume("t2", "T2", StudyDate=day)}
+    found = concerns(chosen, tag_value)
+    assert [one.severity for one in found] == ["warns"] * count
+
+
+def test_volumes_that_lie_apart_block_and_those_that_share_little_warn() -> None:
+    flair, t2 = volume("flair"), volume("t2", "T2")
+    origin = np.array(t2.GetOrigin())
+    t2.SetOrigin(origin + np.array((60.0, 0.0, 0.0)))
+    [warning] = concerns({"FLAIR": flair, "T2": t2})
+    assert (warning.severity, "share only" in warning.text) == ("warns", True)
+    t2.SetOrigin(origin + np.array((500.0, 0.0, 0.0)))
+    [refusal] = concerns({"FLAIR": flair, "T2": t2})
+    assert refusal.severity == "blocks"
+
+
+def test_a_warped_volume_blocks_with_the_way_out() -> None:
+    flair = volume("flair")
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+    points = vtk.vtkPoints()
+    points.InsertNextPoint(0.0, 0.0, 0.0)
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetSourceLandmarks(points)
+    spline.SetTargetLandmarks(points)
+    warp.SetAndObserveTransformToParent(spline)
+    flair.SetAndObserveTransformNodeID(warp.GetID())
+    [found] = concerns({"FLAIR": flair})
+    assert (found.severity, "Harden" in found.text) == ("blocks", True)
+
+
+def test_what_blocks_is_what_the_segmentation_refuses() -> None:
+    chosen = {"FLAIR": volume("one"), "T2": volume("two")}
+    [found] = concerns(chosen)
+    with pytest.raises(UnusableInput) as refused:
+        check_study(study_from_images({s: image_from_volume(n) for s, n in chosen.items()}))
+    assert "the same image" in str(refused.value) and "the same image" in found.text
+
+
+def test_patients_and_dates_of_the_subject_hierarchy_count_where_there_is_no_header() -> None:
+    flair, t2 = volume("flair"), volume("t2", "T2")
+    put_below(flair, "A", "20240101")
+    put_below(t2, "A", "2024-06-01")
+    [found] = concerns({"FLAIR": flair, "T2": t2})
+    assert "152 days apart" in found.text
+    put_below(t2, "B", "20240101")
+    [found] = concerns({"FLAIR": flair, "T2": t2})
+    assert "different patient IDs" in found.text
+
+
+def test_one_name_written_in_two_ways_is_one_patient() -> None:
+    chosen = {"FLAIR": volume("flair", PatientName="Doe^Jane"), "T2": volume("t2", "T2", PatientName="DOE, JANE ")}
+    assert concerns(chosen, tag_value) == []
+
+
+def test_a_colour_volume_blocks() -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "screenshot")
+    voxels = vtk.vtkImageData()
+    voxels.SetDimensions(8, 8, 8)
+    voxels.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+    node.SetAndObserveImageData(voxels)
+    [found] = concerns({"FLAIR": node})
+    assert (found.severity, "3 values per voxel" in found.text) == ("blocks", True)
+
+
+def test_a_misspelt_sequence_is_an_error_of_the_caller() -> None:
+    with pytest.raises(KeyError, match="T1c"):
+        concerns({"T1c": volume("t1")})
