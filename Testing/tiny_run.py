@@ -45,9 +45,14 @@ def settings(folder: Path) -> dict[str, Any]:
         "optim": {"steps": 4, "warm_up": 1, "threads": 1, "bf16": False, "learning_rate": 0.001},
     }  # fmt: skip
     config = Config.model_validate(values)
-    splits.write(splits.make(PATIENTS, config), config)
+    divide(config)
     write_text(json.dumps({"names": list(PATIENTS)}), config.data.cache / "fingerprint.json")
     return values
+
+
+def divide(config: Config) -> None:
+    """Write the splits, as prepare.py does."""
+    splits.write(splits.make(PATIENTS, config), config)
 
 
 def configuration(values: dict[str, Any], **changes: object) -> Config:

@@ -19,13 +19,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """Of an entry point that takes a configuration."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--config", type=Path, required=True, help="YAML file, see training/configs")
+    result.add_argument("--fold", type=int, metavar="K", help="the run of this fold of data.folds, counted from 0")
     result.add_argument("overrides", nargs="*", help="dotted overrides such as optim.steps=100")
     return result
 
 
 def configuration(arguments: argparse.Namespace) -> Config:
     """The configuration that the command line asks for."""
-    return load(arguments.config, arguments.overrides)
+    config = load(arguments.config, arguments.overrides)
+    return config if arguments.fold is None else config.of_fold(arguments.fold)
 
 
 def show(config: Config) -> None:

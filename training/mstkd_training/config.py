@@ -51,8 +51,11 @@ class DataConfig(Section):
     test_share: float = Field(0.2, ge=0, lt=1)
     validation_share: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0  # not the training's: runs of several seeds share their splits
+    splits: str = "splits"  # name of the file in the cache: one cache serves several ways to divide its patients
+    folds: tuple[tuple[str, ...], ...] = ()  # patients that test in turn, see Config.of_fold
     patches: bool = True  # lesion patches of further patients to transplant (layout "archive" has some)
     synthetic: float = Field(0.0, ge=0, le=1)  # share of training items that are synthetic studies (needs 2 mm)
+    synthetic_pool: PositiveInt = 400  # how many different ones; made when first wanted, then kept in the cache
     in_memory: float = Field(1.0, ge=0, le=1)  # share of the prepared studies that is kept in memory
     workers: PositiveInt = 1  # processes that prepare.py works with
     skip_bad: bool = False  # leave out cases that cannot be used, instead of refusing the whole data set
@@ -73,7 +76,9 @@ class AugmentConfig(Section):
     scaling: NonNegativeFloat = 0.18
     shift: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (9.0, 10.0, 9.0)
     flips: tuple[Literal["x", "y", "z"], ...] = ("x",)  # axes mirrored half of the time; x is left to right
+    focus: float = Field(0.0, ge=0, le=1)  # share of crops around a voxel of tumour; the others around one of brain
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
+    transplants: PositiveInt = 1  # most lesions pasted into one study
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
     feather: PositiveFloat = 2.0  # width of the blended seam
     intensity: bool = True  # contrast, bias field, blur and noise, each sequence on its own
@@ -205,8 +210,11 @@ class ValidationConfig(Section):
 
 class Config(Section):
     name: str
+    fold: int | None = None  # set by of_fold
     size: str = "compact"
+    init: Path | None = None  # folder of a model package whose weights the student starts from
     network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
+    mirror: bool = False  # whether the package looks at the image mirrored left to right too
     seed: int = 0
     runs: Path = Path("runs")
     device: str = "auto"
@@ -231,7 +239,30 @@ class Config(Section):
 
     @property
     def folder(self) -> Path:
-        return self.runs / self.name
+        """Where the run is; folds of a cross-validation are within the run that learns from all."""
+        return self.runs / self.name / ("" if self.fold is None else f"fold{self.fold}")
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Of a frozen teacher's run; a fold has a teacher of its own."""
+        return self.model_copy(update={"name": self.teacher.run}).folder
+
+    def of_fold(self, number: int) -> Config:
+        """The run of one fold of the cross-validation, counted from 0: its patients test, everybody else trains.
+
+        Raises:
+            ValueError: there is no such fold.
+        """
+        folds = self.data.folds
+        if not 0 <= number < len(folds):
+            raise ValueError(f"fold {number} of data.folds, which has {len(folds)}: expected 0 to {len(folds) - 1}")
+        data = self.data.model_copy(update={"held_out": folds[number], "splits": f"{self.data.splits}-fold{number}"})
+        return self.model_copy(update={"fold": number, "data": data})
+
+    @property
+    def whole(self) -> Config:
+        """The run that this one is a fold of, or itself. Only good for its folder: its splits are others."""
+        return self.model_copy(update={"fold": None})
 
     def at(self, runs: Path) -> Config:
         """The same run, looked for elsewhere."""

@@ -26,6 +26,9 @@ from .cache import Sample
 from .class_map import BACKGROUND
 from .config import Config
 
+_REACH = 1.3
+"""Longest way through a turned and scaled crop, in sides of it, that shall not leave the data."""
+
 
 @dataclass
 class Composite:
@@ -120,6 +123,8 @@ class TrainingSet(Dataset):
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.config.seed, index])
         composite = self._compose(rng)
+        if self.config.augment.focus:
+            composite = self._around(composite, rng)
         self.geometry.set_random_state(int(rng.integers(2**31)))
         self.intensity.set_random_state(int(rng.integers(2**31)))
         # labels are shifted by one so that what comes from outside the volume (0) becomes background
@@ -132,19 +137,39 @@ class TrainingSet(Dataset):
         present = presence(SUBSETS[rng.choice(len(SUBSETS), p=chances)])
         if self.config.augment.intensity:
             image = torch.cat([torch.as_tensor(self.intensity(channel[None])) * brain for channel in image])
-        return {"image": image.float(), "present": torch.tensor(present).float(), "labels": labels.to(torch.uint8)}
+        image = image.float().as_subclass(torch.Tensor)  # a MetaTensor would take its bookkeeping through the network
+        return {"image": image, "present": torch.tensor(present).float(), "labels": labels.to(torch.uint8)}
 
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing
-        if self.synthetic is not None and rng.random() < self.config.data.synthetic:
-            made = self.synthetic(int(rng.integers(2**63)))
-            return Composite(made.image.astype(np.float32), made.labels)
-        study = self.studies[rng.integers(len(self.studies))]
+        study = self._study(rng)
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
         if self.patches and rng.random() < augment.transplant:
-            donor = self.patches[rng.integers(len(self.patches))]
-            if rng.random() < augment.healthy_share:
-                other = self.studies[rng.integers(len(self.studies))]
-                donor = random_box(other, donor.labels.shape, rng, spacing)
-            transplant(composite, study.origin, donor, spacing, augment.feather)
+            for _ in range(rng.integers(augment.transplants) + 1):
+                donor = self.patches[rng.integers(len(self.patches))]
+                if rng.random() < augment.healthy_share:
+                    donor = random_box(self._study(rng), donor.labels.shape, rng, spacing)
+                transplant(composite, study.origin, donor, spacing, augment.feather)
         return composite
+
+    def _study(self, rng: np.random.Generator) -> Sample:
+        if self.synthetic is not None and rng.random() < self.config.data.synthetic:
+            return self.synthetic(int(rng.integers(2**31)))
+        return self.studies[rng.integers(len(self.studies))]
+
+    def _around(self, composite: Composite, rng: np.random.Generator) -> Composite:
+        """The part that a turned and scaled crop around a chosen voxel may need, with that voxel in the middle."""
+        augment, shape = self.config.augment, composite.labels.shape
+        tumour = np.flatnonzero(composite.labels != BACKGROUND)
+        brain = np.flatnonzero(composite.image.any(axis=0))
+        chosen = tumour if len(tumour) and rng.random() < augment.focus else brain
+        middle = np.unravel_index(chosen[rng.integers(len(chosen))], shape)
+        sides = [int(side * _REACH + 2 * shift) for side, shift in zip(augment.crop, augment.shift, strict=True)]
+        low = [centre - side // 2 for centre, side in zip(middle, sides, strict=True)]
+        high = [start + side for start, side in zip(low, sides, strict=True)]
+        box = tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(low, high, strict=True))
+        pads = [(max(-a, 0), max(b - n, 0)) for a, b, n in zip(low, high, shape, strict=True)]
+        return Composite(
+            np.pad(composite.image[(slice(None), *box)], [(0, 0), *pads]),
+            np.pad(composite.labels[box], pads, constant_values=BACKGROUND),
+        )

@@ -114,6 +114,8 @@ def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
         "sha256": package.sha256,
         "spacing_mm": package.spacing,
         "thresholds": package.card["thresholds"],
+        "temperatures": package.card.get("temperatures", {}),
+        "mirror": package.mirror,
         "layout": config.data.layout,
         "files_sha256": content.get("files_sha256"),
     }

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import patches, splits
+from . import model_card, patches, splits
+from .calibration import HALF
 from .config import Config
 from .continuity import as_trained, read, splits_hash
+from .crossvalidation import FILE as CROSSVALIDATION
+from .crossvalidation import calibration_of, evaluated_folds
 from .identity import identities
 from .networks import trained_student
+from .seen import chosen_on, seen
 
-HALF = {"WT": 0.5, "TC": 0.5, "ET": 0.5}
 CITATION = (
     "S. Zhu et al., Bridging the Gap in Missing Modalities: Leveraging Knowledge Distillation and Style Matching for "
     "Brain Tumor Segmentation, MICCAI 2025, arXiv:2507.22626",
@@ -34,9 +39,11 @@ DATA = {
 
 
 def export(config: Config, folder: Path) -> packages.ModelPackage:
-    """Write the run's student as a package; its quality table is the run's evaluation, if that is of these weights.
+    """Write the run's student as a package with a model card, README.md.
 
-    What the network is and whom it has seen comes from the run's own configuration.
+    Its quality table is the run's evaluation, if that is of these weights, or that of all its folds. Temperatures and
+    thresholds are from its cross-validation, if there is one. What the network is and whom it has seen comes from the
+    run's own configuration.
 
     Raises:
         FileNotFoundError: the run has no checkpoint yet; train first.
@@ -58,12 +65,15 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
             file=sys.stderr,
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
+    calibration = calibration_of(config)
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
         "version": "0.1.0",
         "spacing_mm": config.data.spacing,
-        "thresholds": HALF,
+        "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
+        "temperatures": calibration.temperatures,
+        "mirror": config.mirror,
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
         "ask for the citations given; the code around them is Apache-2.0.",
         "data": _data(config),
@@ -76,28 +86,46 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
             "steps": config.optim.steps,
             "checkpoint": trained.checkpoint,
             "commit": trained.commit,
+            "seen": seen(config),
+            "chosen_on": chosen_on(config),
             "configuration": read(config.folder).model_dump(mode="json"),
         },
     }
     written = packages.write(folder, trained.network, card)
+    measured = _measured(config, written)
+    if measured is not None:
+        card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
+        written = packages.write(folder, trained.network, card)
+    model_card.write(written, measured, config.whole.folder / CROSSVALIDATION)
+    return written
+
+
+def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] | None:
+    """The record of the run's own evaluation, or of those of its folds together; None if there is none."""
+    if config.fold is None and config.data.folds:
+        return evaluated_folds(config)
     path = config.folder / "evaluation.json"
     if not path.exists():
-        return written
+        return None
     evaluation = json.loads(path.read_text(encoding="utf-8"))
-    if evaluation["sha256"] != written.sha256:
+    if evaluation["sha256"] != package.sha256:
         print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
-        return written
-    card["quality"] = {key: evaluation[key] for key in ("measured_on", "command", "table")}
-    return packages.write(folder, trained.network, card)
+        return None
+    return evaluation
 
 
 def _data(config: Config) -> str:
     """What the weights have seen, as the splits say."""
-    parts = splits.read(config)
-    words = [f"Studies of {len(parts.training)} patients of {DATA[config.data.layout][0]}"]
-    if config.data.patches:
-        pasted = identities({patch.patient for patch in patches.read(config)}, config.data)
-        further = pasted - identities(parts.training, config.data)
+    data, parts = config.data, splits.read(config)
+    words = [f"Studies of {len(parts.training)} patients of {DATA[data.layout][0]}"]
+    if data.patches:
+        pasted = identities({patch.patient for patch in patches.read(config)}, data)
+        further = pasted - identities(parts.training, data)
         words.append(f"and lesion patches of {len(further)} further BraTS 2020 patients")
     chosen = f" Weights chosen on: {', '.join(parts.validation)}." if parts.validation else ""
-    return f"{' '.join(words)}.{chosen} Kept out of training and measured on: {', '.join(parts.test)}."
+    if data.synthetic or config.init is not None:
+        words.append("and synthetic studies")
+    measured = f"Kept out of training and measured on: {', '.join(parts.test)}."
+    if not parts.test:
+        measured = f"Measured in {len(data.folds)} folds, each patient by weights that have not learnt from them."
+    return f"{' '.join(words)}.{chosen} {measured}"

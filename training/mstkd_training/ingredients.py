@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import splits
-from .cache import Sample
+from .cache import Load, Sample, save
 from .config import Config
 from .heads import SPACING as SPACING_MM
 from .heads import Head, load_heads
+from .identity import all_names
 from .shapes import Shape, load_shapes
 from .synthetic_study import synthetic_study
 
@@ -42,8 +43,10 @@ def read(source: Path, cache: Path, without: Collection[str] = ()) -> Ingredient
     return Ingredients(load_heads(source / HEADS, cache / "heads"), *load_shapes(source, without))
 
 
-def for_training(config: Config) -> Ingredients | None:
-    """As the configuration wants, without the shapes of patients that test or validate; None if it wants none.
+def for_training(config: Config) -> Callable[[int], Sample] | None:
+    """Number -> study, of `data.synthetic_pool` that are made when first wanted and kept in the cache; None: no such.
+
+    No tumour shape is of a patient who is there with a whole study, so that all splits can share the studies.
 
     Raises:
         ValueError: the working grid is not the one that synthetic studies have.
@@ -57,4 +60,12 @@ def for_training(config: Config) -> Ingredients | None:
             f"data.synthetic={data.synthetic:g} with data.spacing={data.spacing:g}: synthetic studies have "
             f"{SPACING_MM:g} mm; set data.spacing={SPACING_MM:g}, or data.synthetic=0"
         )
-    return read(data.source, data.cache, splits.kept_apart(config))
+    made = read(data.source, data.cache, all_names(splits.read(config).patients, data))
+
+    def study(number: int) -> Sample:
+        path = data.cache / "synthetic" / f"{number % data.synthetic_pool:05d}.npz"
+        if not path.exists():
+            save(made.study(int(path.stem)), path)
+        return Load()(path)
+
+    return study

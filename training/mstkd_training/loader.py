@@ -39,7 +39,7 @@ def batches(config: Config, world: World, training: Sequence[cache.Sample], firs
     lesions = patches.read(config) if config.data.patches else []
     schedule = Schedule(world, optim.batch, optim.accumulate, first_step, optim.steps)
     made = ingredients.for_training(config)
-    items = TrainingSet(training, lesions, config, schedule.samples_per_step, made.study if made else None)
+    items = TrainingSet(training, lesions, config, schedule.samples_per_step, made)
     loader = iter(
         DataLoader(
             items,

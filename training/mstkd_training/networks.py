@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from MSTKDSegmenterLib.engine.network import SIZES, MSTKDNet, NetworkConfig, build
+from MSTKDSegmenterLib.engine.package import load
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from . import checkpoint
 from .config import Config
 from .continuity import differing_runs, read, told
-from .seen import check_teacher
+from .seen import check_package, check_teacher
 
 
 def network_config(config: Config, size: str | None = None) -> NetworkConfig:
@@ -39,6 +40,25 @@ def new_student(config: Config) -> MSTKDNet:
     return build(network_config(config))
 
 
+def first_student(config: Config) -> MSTKDNet:
+    """The student before its first step: new, or with the weights of the package that `init` names.
+
+    Raises:
+        ValueError: the package is of another network, or has learnt from patients whom this run keeps apart.
+        PackageError: it cannot be used.
+    """
+    student = new_student(config)
+    if config.init is None:
+        return student
+    package = load(config.init)
+    check_package(package, config)
+    weights = package.network()
+    if weights.config != student.config:
+        raise ValueError(f"init={config.init} holds {weights.config}, this run trains {student.config}: choose another")
+    student.load_state_dict(weights.state_dict())
+    return student
+
+
 def new_average(student: MSTKDNet, decay: float) -> AveragedModel:
     """Exponential moving average of the student: what is validated and exported."""
     average = AveragedModel(student, multi_avg_fn=get_ema_multi_avg_fn(decay))
@@ -60,7 +80,7 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
         return average.module
     if kind == "frozen":
         check_teacher(config)
-        return trained_student(read(config.runs / config.teacher.run).at(config.runs)).network
+        return trained_student(read(config.teacher_folder).at(config.runs)).network
     return build(network_config(config, config.teacher.size))
 
 

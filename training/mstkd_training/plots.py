@@ -57,6 +57,19 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -
     figure.savefig(path, dpi=DPI)
 
 
+def reliability(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
+    """Region -> voxels, said, true and error as crossvalidation.json has them: what was said against what was true."""
+    figure = new_figure(3 * len(curves), 3.3)
+    for axes, (region, curve) in zip(figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True):
+        axes.plot((0, 1), (0, 1), color=FAINT)
+        axes.plot(curve["said"], curve["true"], marker="o", markersize=3, color=INK)
+        axes.set_title(f"{NAMES[region]}, error {curve['error']:.3f}", fontsize=9)
+        axes.set_xlabel("probability said", fontsize=8)
+        axes.tick_params(labelsize=8)
+    figure.axes[0].set_ylabel("share that was true", fontsize=8)
+    figure.savefig(path, dpi=DPI)
+
+
 def slices(rows: Sequence[Panels], title: str, path: Path) -> None:
     """Rows: subsets. Columns: the bare image, the truth and the runs; below a run its Dice in the whole volume."""
     names = list(rows[0].columns)

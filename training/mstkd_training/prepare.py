@@ -32,7 +32,7 @@ Each = Callable[[Callable[[Case], Any], Sequence[Case]], Iterator[Any]]
 
 
 def prepare(config: Config) -> None:
-    """Write cache.json, studies/*.npz, patches/*.npz, fingerprint.json and splits.json into `data.cache`.
+    """Write cache.json, studies/*.npz, patches/*.npz, fingerprint.json and the splits into `data.cache`.
 
     A run that was interrupted is continued: what is there is kept, unless a case's files have changed since.
 
@@ -57,8 +57,11 @@ def prepare(config: Config) -> None:
     if data.patches:
         patches.prepare(data)
     fingerprint.write(fingerprint.fingerprint(cases, facts, problems, data), data)
-    made = splits.agree((case.patient for case in cases), config)
+    patients = [case.patient for case in cases]
+    made = splits.agree(patients, config)
     splits.write(made, config)
+    for fold in map(config.of_fold, range(len(data.folds))):
+        splits.write(splits.agree(patients, fold), fold)
     print(
         f"{data.cache}: {len(cases)} studies of {len(made.patients)} patients; {len(made.training)} to train with, "
         f"{len(made.validation)} to validate with, {len(made.test)} to test with; {len(problems)} cases left out"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from MSTKDSegmenterLib.engine.package import ModelPackage, load
+
 from . import patches, shapes, splits
 from .config import Config
-from .identity import identities
+from .identity import all_names, identities
 
 FILE = "provenance.json"
 
@@ -25,18 +27,22 @@ def seen(config: Config) -> list[str]:
     if data.patches:
         patients |= patches.patients(data) - apart
     if data.synthetic:
-        patients |= shapes.patients(data.source) - apart
+        patients |= shapes.patients(data.source) - all_names(splits.read(config).patients, data)
     found = identities(patients, data)
+    if config.init is not None:
+        found |= _told(load(config.init))["seen"]
     if config.teacher.kind == "frozen":
-        found |= _recorded(config.runs / config.teacher.run)["seen"]
+        found |= _recorded(config.teacher_folder)["seen"]
     return sorted(found)
 
 
 def chosen_on(config: Config) -> list[str]:
     """The patients, each by one name, who chose among the run's weights or among its teacher's."""
     found = identities(splits.validation_patients(config), config.data)
+    if config.init is not None:
+        found |= _told(load(config.init))["chosen_on"]
     if config.teacher.kind == "frozen":
-        found |= _recorded(config.runs / config.teacher.run)["chosen_on"]
+        found |= _recorded(config.teacher_folder)["chosen_on"]
     return sorted(found)
 
 
@@ -49,18 +55,46 @@ def check_teacher(config: Config) -> None:
         ValueError: it has; the patients are named.
         FileNotFoundError: its run does not say whom it has seen, or this run's data are not prepared.
     """
-    teacher, parts = _recorded(config.runs / config.teacher.run), splits.read(config)
+    _check(f"the teacher of run {config.teacher.run!r}", _recorded(config.teacher_folder), config)
+
+
+def check_package(package: ModelPackage, config: Config) -> None:
+    """Refuse to start from weights that have learnt from patients of this run's validation or test; as check_teacher.
+
+    Raises:
+        ValueError: they have, or the package does not say from whom; the patients are named.
+        FileNotFoundError: this run's data are not prepared.
+    """
+    _check(f"the package {package.folder}", _told(package), config)
+
+
+def _check(who: str, told: dict[str, set[str]], config: Config) -> None:
+    parts = splits.read(config)
     known = {
-        "test": identities(parts.test, config.data) & (teacher["seen"] | teacher["chosen_on"]),
-        "validation": identities(parts.validation, config.data) & teacher["seen"],
+        "test": identities(parts.test, config.data) & (told["seen"] | told["chosen_on"]),
+        "validation": identities(parts.validation, config.data) & told["seen"],
     }
     met = [f"{part}: {', '.join(sorted(names))}" for part, names in known.items() if names]
     if met:
         raise ValueError(
-            f"the teacher of run {config.teacher.run!r} knows patients whom this run keeps apart ({'; '.join(met)}): "
-            "its student's scores would be too good. Train the teacher with this run's splits, or choose others in "
-            "data.held_out and data.validation"
+            f"{who} knows patients whom this run keeps apart ({'; '.join(met)}): the student's scores would be too "
+            "good. Train it with this run's splits, or choose others in data.held_out and data.validation"
         )
+
+
+def _told(package: ModelPackage) -> dict[str, set[str]]:
+    """What a package says of the patients behind its weights.
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    training = package.card.get("training", {})
+    if "seen" not in training:
+        raise ValueError(
+            f"{package.folder} does not say whom its weights have learnt from: start from a package that "
+            "`python training/export.py` of this version has written"
+        )
+    return {key: set(training[key]) for key in ("seen", "chosen_on")}
 
 
 def _recorded(folder: Path) -> dict[str, set[str]]:

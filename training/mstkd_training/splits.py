@@ -32,9 +32,9 @@ class Splits(BaseModel):
 def make(patients: Iterable[str], config: Config) -> Splits:
     """The splits that a configuration wants of these patients.
 
-    `data.held_out` and `data.validation` are taken as they are. Without `held_out`, shares of the patients are drawn by
-    `data.split_seed`; with it, validation stays empty unless it is given too. Several names of one patient, see
-    identity.names, stay together.
+    `data.held_out` and `data.validation` are taken as they are; they may be all where only synthetic studies train.
+    Without `held_out`, shares of the patients are drawn by `data.split_seed`; with it, validation stays empty unless it
+    is given too. Several names of one patient, see identity.names, stay together.
 
     Raises:
         ValueError: a name that is not a patient, one in both lists, or nobody left to train with.
@@ -50,7 +50,7 @@ def make(patients: Iterable[str], config: Config) -> Splits:
         test, chosen = (sorted(name for person in part for name in person) for part in drawn[:2])
         validation = validation or chosen
     training = [patient for patient in everyone if patient not in {*test, *validation}]
-    if not training:
+    if not training and data.synthetic < 1:
         raise ValueError(
             f"nobody is left to train with: {len(everyone)} patients, {len(test)} to test and {len(validation)} to "
             "validate; lower data.test_share and data.validation_share, or shorten data.held_out and data.validation"
@@ -59,7 +59,7 @@ def make(patients: Iterable[str], config: Config) -> Splits:
 
 
 def path(config: Config) -> Path:
-    return config.data.cache / "splits.json"
+    return config.data.cache / f"{config.data.splits}.json"
 
 
 def write(splits: Splits, config: Config) -> None:

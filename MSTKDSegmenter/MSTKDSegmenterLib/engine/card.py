@@ -38,6 +38,9 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
 TEXTS = ("name", "version", "licence", "data", "intended_use")
 KEYS = ("format", "kind", *TEXTS, "citation", "network", "spacing_mm", "thresholds", "weights", "quality")
 
+COLDEST, HOTTEST = 0.1, 10.0
+"""What logits may be divided by."""
+
 AGAIN = "Copy the whole package folder again or choose another model."
 UPDATE = "Choose another model, or a version of MSTKDSegmenter that this one was made for."
 
@@ -85,6 +88,12 @@ def check(card: Mapping[str, Any], file: Path) -> None:
         f"a number from 0 to 1 for {', '.join(regions)}, and such rows for single subsets where wanted",
     )
     need(
+        _temperatures(card.get("temperatures", {}), rows),
+        "temperatures",
+        f"numbers from {COLDEST} to {HOTTEST} for single subsets",
+    )
+    need(isinstance(card.get("mirror", False), bool), "mirror", "true or false")
+    need(
         _quality(card["quality"], regions, rows),
         "quality",
         f"measured_on, command and a table with {', '.join(regions)} from 0 to 1 for "
@@ -109,6 +118,12 @@ def _thresholds(value: object, regions: list[str], subsets: list[str]) -> bool:
     own = [value[subset] for subset in subsets if subset in value]
     own_is_well_formed = (isinstance(row, dict) and _row({**everywhere, **row}, regions) for row in own)
     return _row(everywhere, regions) and all(own_is_well_formed)
+
+
+def _temperatures(value: object, subsets: list[str]) -> bool:
+    return isinstance(value, dict) and all(
+        subset in subsets and _number(number, COLDEST, HOTTEST) for subset, number in value.items()
+    )
 
 
 def _quality(value: object, regions: list[str], subsets: list[str]) -> bool:

@@ -46,6 +46,7 @@ def predict(
     job: Job,
     tile: Tile | None = None,
     mirror: bool = False,
+    temperature: float = 1.0,
 ) -> Prediction:
     """Class probabilities of a normalised study.
 
@@ -60,6 +61,7 @@ def predict(
         job: gets progress from 0 to 1; a cancelled job stops between two layers of the network.
         tile: (z, y, x) size of the largest tile in voxels; the whole volume if None.
         mirror: average with the prediction for the image mirrored left to right; takes twice as long.
+        temperature: divides the logits, so that probabilities are as often right as they say; see ModelPackage.
 
     Raises:
         Cancelled: on request.
@@ -75,7 +77,7 @@ def predict(
     tile = _fitting(limit, network, findings) if device.name == "cpu" else limit
     while True:
         try:
-            probabilities = _probabilities(network, channels, present, device, job, tile, mirror)
+            probabilities = _probabilities(network, channels, present, device, job, tile, mirror, temperature)
             return Prediction(probabilities, device, tile, findings)
         except Cancelled:
             raise
@@ -142,6 +144,7 @@ def _probabilities(
     job: Job,
     tile: Tile,
     mirror: bool,
+    temperature: float,
 ) -> np.ndarray:
     """One attempt, float32 (classes, z, y, x)."""
     torch = require_torch()
@@ -163,7 +166,7 @@ def _probabilities(
             piece = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None].to(device.name)
             for flip in flips:
                 logits = network(piece.flip(flip) if flip else piece, given)
-                result = network.probabilities(logits)
+                result = network.probabilities(logits / temperature)
                 result = (result.flip(flip) if flip else result)[0].cpu().numpy()
                 total[(slice(None), *place)] += weight * result
                 divisor[place] += weight

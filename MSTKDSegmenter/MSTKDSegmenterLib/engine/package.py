@@ -59,6 +59,15 @@ class ModelPackage:
         own = stored.get(subset_name(subset), {})
         return {region: float(own.get(region, stored[region])) for region in self.regions}
 
+    def temperature(self, subset: Iterable[str]) -> float:
+        """What the logits of a subset are divided by; 1 where the package says nothing."""
+        return float(self.card.get("temperatures", {}).get(subset_name(subset), 1.0))
+
+    @property
+    def mirror(self) -> bool:
+        """Whether the image mirrored left to right is looked at too, as when the model was measured."""
+        return bool(self.card.get("mirror", False))
+
     def network(self) -> MSTKDNet:
         """The network in float32 on the CPU, in evaluation mode. Built by the first call, the same one ever after.
 
@@ -146,7 +155,8 @@ def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, 
         folder: the package folder; its parent exists.
         network: the trained network.
         card: kind, name, version, spacing_mm, thresholds, licence, data, intended_use, citation and quality, as they
-            shall stand in model.json. The rest (format, network, weights, CONVENTIONS of the kind) is filled in.
+            shall stand in model.json; temperatures and mirror where wanted. The rest (format, network, weights,
+            CONVENTIONS of the kind) is filled in.
 
     Returns:
         The package, read back and verified.

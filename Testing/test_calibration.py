@@ -1,0 +1,167 @@
+"""Counts of what a network said, and the temperatures, thresholds and curves that follow from them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
+
+import tiny_run
+from mstkd_training import calibration, counts
+from mstkd_training.calibration import Calibration
+from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
+from mstkd_training.crossvalidation import calibration_of, crossvalidate
+from mstkd_training.ladder import ladder
+from mstkd_training.networks import new_student
+from mstkd_training.trainer import Trainer
+from MSTKDSegmenterLib.engine.regions import REGIONS
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
+
+NAMES = [subset_name(subset) for subset in SUBSETS]
+
+
+def counted(said: np.ndarray, true: np.ndarray, temperature: float = 1.0, patients: int = 1) -> Counts:
+    """The same for all subsets and regions; what other temperatures say is 0.5 for everything."""
+    shape = (patients, len(SUBSETS), len(TEMPERATURES), len(REGIONS), 2, BINS)
+    voxels = np.zeros(shape, np.int32)
+    voxels[:] = binned(torch.full((len(said),), 0.5), torch.from_numpy(true))
+    voxels[:, :, TEMPERATURES.index(temperature)] = binned(torch.from_numpy(said), torch.from_numpy(true))
+    return Counts(tuple(f"p{number}" for number in range(patients)), voxels, 0.008)
+
+
+def test_every_voxel_is_counted_once_in_the_bin_of_its_probability() -> None:
+    found = binned(torch.tensor([0.0, 0.0049, 0.005, 1.0, 1.0]), torch.tensor([False, False, True, True, False]))
+    assert found.shape == (2, BINS)
+    assert (found[0, 0], found[1, 1], found[0, -1], found[1, -1], found.sum()) == (2, 1, 1, 1, 5)
+
+
+def test_dice_from_counts_is_that_of_the_masks() -> None:
+    rng = np.random.default_rng(0)
+    said, true = rng.random(5000), rng.random(5000) < 0.3
+    voxels = binned(torch.from_numpy(said), torch.from_numpy(true))
+    for threshold in (0.2, 0.5, 0.65):
+        mask = said >= threshold
+        expected = 2 * (mask & true).sum() / (mask.sum() + true.sum())
+        assert calibration.dice(voxels[None], threshold)[0] == pytest.approx(expected)
+
+
+def test_a_region_that_is_neither_there_nor_found_has_a_dice_of_one() -> None:
+    voxels = binned(torch.full((10,), 0.1), torch.zeros(10, dtype=torch.bool))
+    assert calibration.dice(voxels[None], 0.5)[0] == 1.0
+
+
+def test_the_temperature_is_the_one_whose_probabilities_are_as_often_true_as_they_say() -> None:
+    rng = np.random.default_rng(1)
+    said = rng.uniform(0.05, 0.95, 20_000)
+    fitted = calibration.fit(counted(said, rng.random(20_000) < said, temperature=1.7))
+    assert fitted.temperatures == dict.fromkeys(NAMES, 1.7)
+
+
+def test_a_threshold_moves_only_where_it_gains_enough() -> None:
+    # everything true is said with 0.35, so 0.5 finds nothing of it
+    said, true = np.array([0.35] * 50 + [0.1] * 50), np.array([True] * 50 + [False] * 50)
+    assert calibration.fit(counted(said, true)).thresholds["T1"]["WT"] < 0.36
+    # 0.45 gains two voxels in a thousand
+    said, true = np.array([0.9] * 998 + [0.47] * 2), np.array([True] * 1000)
+    assert calibration.fit(counted(said, true)).thresholds["T1"]["WT"] == 0.5
+
+
+def test_rows_give_what_was_found_and_what_of_it_is_false_in_millilitres() -> None:
+    said, true = np.array([0.9, 0.9, 0.9, 0.1, 0.1]), np.array([True, True, False, True, False])
+    row = calibration.rows(counted(said, true), calibration.none())[0]
+    assert (row["study"], row["subset"]) == ("p0", NAMES[0])
+    assert row["ET_dice"] == pytest.approx(2 * 2 / (3 + 3))
+    assert (row["ET_found_ml"], row["ET_true_ml"], row["ET_false_ml"]) == pytest.approx((0.024, 0.024, 0.008))
+
+
+def test_the_reliability_curve_is_on_the_diagonal_for_honest_probabilities_and_off_it_for_others() -> None:
+    rng = np.random.default_rng(2)
+    said = rng.random(200_000)
+    own = {"p0": calibration.none()}
+    honest = calibration.reliability(counted(said, rng.random(200_000) < said), own, "WT")
+    assert honest.error < 0.01
+    assert honest.voxels.sum() == 200_000 * len(SUBSETS)
+    boasting = calibration.reliability(counted(said, rng.random(200_000) < said / 2), own, "WT")
+    assert boasting.error == pytest.approx(0.25, abs=0.01)
+
+
+def test_counts_come_back_for_the_same_weights_only(tmp_path: Path) -> None:
+    written = counted(np.array([0.2]), np.array([True]))
+    counts.save(written, tmp_path / "counts.npz", "these")
+    assert counts.load(tmp_path / "counts.npz", "others") is None
+    back = counts.load(tmp_path / "counts.npz", "these")
+    assert back.patients == written.patients
+    assert np.array_equal(back.voxels, written.voxels)
+
+
+def test_the_mirrored_image_is_answered_mirrored(tmp_path: Path) -> None:
+    config = tiny_run.configuration(tiny_run.settings(tmp_path))
+    study, network = tiny_run.sample(0, "a"), new_student(config).eval()
+    one = counts.count(network, [study], 2.0, torch.device("cpu"), mirror=True)
+    other = counts.count(network, [counts.flipped(study)], 2.0, torch.device("cpu"), mirror=True)
+    # an average over both looks does not know which of them came first; sums of floats may cross the border of a bin
+    assert np.abs(one.voxels - other.voxels).sum() <= 0.001 * one.voxels.sum()
+    alone = counts.count(network, [study], 2.0, torch.device("cpu"))
+    assert np.abs(one.voxels - alone.voxels).sum() > 0.01 * one.voxels.sum()
+
+
+@pytest.fixture(scope="module")
+def folds(tmp_path_factory: pytest.TempPathFactory):
+    """A run of two trained folds, and what its cross-validation has written."""
+    values = tiny_run.settings(tmp_path_factory.mktemp("folds"))
+    values["data"] |= {"held_out": [], "validation": [], "folds": [["a", "b"], ["v", "t"]], "splits": "cv"}
+    values["optim"] |= {"steps": 2}
+    config = tiny_run.configuration(values)
+    for number in range(2):
+        tiny_run.divide(config.of_fold(number))
+        Trainer(config.of_fold(number)).fit()
+    return config, crossvalidate(config)
+
+
+def test_every_patient_is_tested_once_by_the_fold_that_has_not_seen_them(folds) -> None:
+    config, record = folds
+    assert sorted((row["study"], row["subset"]) for row in record["rows"]) == sorted(
+        (patient, name) for patient in tiny_run.PATIENTS for name in NAMES
+    )
+    for number in range(2):
+        seen = json.loads((config.of_fold(number).folder / "provenance.json").read_text())[0]["seen"]
+        assert not set(seen) & set(config.data.folds[number])
+
+
+def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
+    config, record = folds
+    parts = [counts.load(path, _weights(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
+    assert calibration_of(config.of_fold(0)) == calibration.fit(parts[1])
+    assert calibration_of(config.of_fold(1)) == calibration.fit(parts[0])
+    assert (
+        calibration_of(config) == calibration.fit(counts.joined(parts)) == Calibration(**record["calibration"]["all"])
+    )
+
+
+def test_a_run_without_a_cross_validation_has_no_calibration(folds) -> None:
+    config, _ = folds
+    assert calibration_of(config.model_copy(update={"name": "other"})) == calibration.none()
+
+
+def test_a_cross_validation_needs_folds(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"data\.folds has 0 folds: a cross-validation needs two or more"):
+        crossvalidate(tiny_run.configuration(tiny_run.settings(tmp_path)))
+
+
+def test_the_ladder_shows_means_and_differences_to_the_first_recipe(folds) -> None:
+    _, record = folds
+    better = [{**row, "WT_dice": row["WT_dice"] + 0.1} for row in record["rows"]]
+    text = ladder({"first": record["rows"], "second": better})
+    mean = np.mean([row["WT_dice"] for row in better])
+    assert f"| second | {mean:.3f} [" in text
+    assert "| second | +0.100 [+0.100, +0.100], p 0.12 | +0.000 [+0.000, +0.000], p 1 |" in text
+
+
+def _weights(path: Path) -> str:
+    with np.load(path) as arrays:
+        return str(arrays["weights"])

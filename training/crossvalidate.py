@@ -1,0 +1,30 @@
+"""Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/release.yaml`.
+
+Calibrates it (temperatures, thresholds), and writes its table, crossvalidation.md, below those of other runs that were
+measured so before: `--against dropout synthetic`.
+"""
+
+import argparse
+
+from mstkd_training.command import configuration, parser, run, show
+from mstkd_training.crossvalidation import crossvalidate, read
+from mstkd_training.files import write_text
+from mstkd_training.ladder import ladder
+
+
+def main(arguments: argparse.Namespace) -> None:
+    config = configuration(arguments)
+    show(config)
+    recipes = {name: read(config.runs / name) for name in arguments.against}
+    recipes[config.name] = crossvalidate(config)
+    text = ladder({name: record["rows"] for name, record in recipes.items()})
+    write_text(text, config.folder / "crossvalidation.md")
+    print(text)
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument(
+        "--against", nargs="*", default=(), metavar="RUN", help="names of runs; differences to the first"
+    )
+    run(main, options)

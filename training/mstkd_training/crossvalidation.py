@@ -1,0 +1,138 @@
+"""Every patient tested once, by weights that have not learnt from them: calibration, and the comparison of recipes.
+
+Measured on the working grid, which takes minutes; `eval.py --fold` measures the same weights as users get them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.network import MSTKDNet
+from MSTKDSegmenterLib.engine.regions import REGIONS
+
+from . import cache, counts
+from .calibration import Calibration, Reliability, fit, none, reliability, rows
+from .config import Config
+from .continuity import as_trained
+from .counts import Counts
+from .files import write_text
+from .networks import trained_student
+from .splits import test_patients
+from .tables import table
+
+FILE = "crossvalidation.json"
+LEAST = 0.02
+"""Probability from which a voxel counts for reliability; what lies below is the rest of the head."""
+
+
+def crossvalidate(config: Config) -> dict[str, Any]:
+    """Write crossvalidation.json into the run's folder, from the trained folds; returns it.
+
+    A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
+    what a package of all patients stores is fitted on all of them.
+
+    Raises:
+        ValueError: the configuration has no folds, or less than two.
+        FileNotFoundError: a fold is not trained, or the data are not prepared.
+    """
+    if len(config.data.folds) < 2:
+        raise ValueError(f"data.folds has {len(config.data.folds)} folds: a cross-validation needs two or more")
+    parts = [_counted(config.of_fold(number)) for number in range(len(config.data.folds))]
+    fitted = [fit(counts.joined([part for part in parts if part is not own])) for own in parts]
+    found = [row for part, calibration in zip(parts, fitted, strict=True) for row in rows(part, calibration)]
+    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
+    everyone = counts.joined(parts)
+    record = {
+        "name": config.name,
+        "mirror": config.mirror,
+        "calibration": {"all": asdict(fit(everyone)), "folds": [asdict(one) for one in fitted]},
+        "reliability": {region: _plain(reliability(everyone, own, region, LEAST)) for region in REGIONS},
+        "rows": found,
+        "uncalibrated": [row for part in parts for row in rows(part, none())],
+    }
+    write_text(json.dumps(record, indent=1) + "\n", config.folder / FILE)
+    return record
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        FileNotFoundError: there is none yet.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist: run `python training/crossvalidate.py` with the configuration of {folder.name!r}"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def calibration_of(config: Config) -> Calibration:
+    """What the package of a run stores: fitted without those who test a fold; no calibration where there is none yet.
+
+    A run that is not of a cross-validation has none either.
+    """
+    path = config.whole.folder / FILE
+    if not path.exists():
+        return none()
+    fitted = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+    return Calibration(**(fitted["all"] if config.fold is None else fitted["folds"][config.fold]))
+
+
+def evaluated_folds(config: Config) -> dict[str, Any] | None:
+    """The records of `eval.py` of all folds together; None unless all folds have one, of the weights they have now."""
+    records = []
+    for number in range(len(config.data.folds)):
+        folder = config.of_fold(number).folder
+        path = folder / "evaluation.json"
+        if not path.exists():
+            print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
+            return None
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["sha256"] != packages.load(folder / "package").sha256:
+            print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
+            return None
+        records.append(record)
+    found = [row for record in records for row in record["rows"]]
+    return {
+        "measured_on": [study for record in records for study in record["measured_on"]],
+        "command": " ; ".join(record["command"] for record in records),
+        "table": table(found),
+        "rows": found,
+    }
+
+
+def _counted(fold: Config) -> Counts:
+    """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
+    config = as_trained(fold)
+    network = trained_student(config).network
+    weights = f"{_hash(network)}, mirror {config.mirror}"
+    path = config.folder / "counts.npz"
+    found = counts.load(path, weights)
+    if found is None:
+        torch.set_num_threads(config.optim.threads)
+        studies = cache.samples(config.data.cache, test_patients(config))
+        found = counts.count(network, studies, config.data.spacing, torch.device("cpu"), config.mirror)
+        counts.save(found, path, weights)
+    return found
+
+
+def _hash(network: MSTKDNet) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _plain(curve: Reliability) -> dict[str, Any]:
+    return {
+        "error": curve.error,
+        **{key: getattr(curve, key).round(5).tolist() for key in ("voxels", "said", "true")},
+    }

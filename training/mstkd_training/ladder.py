@@ -1,0 +1,60 @@
+"""Recipes below each other, measured on the same patients by the same folds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from MSTKDSegmenterLib.engine.regions import REGIONS
+from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
+
+from .statistics import Row, compare, estimate_rows, paired
+from .tables import NAMES, of
+
+FULL = subset_name(SEQUENCES)
+SINGLE = tuple(subset_name(subset) for subset in SUBSETS if len(subset) == 1)
+
+
+def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
+    """Name -> rows of a cross-validation, as Markdown: means with intervals, and differences to the first recipe.
+
+    Raises:
+        ValueError: they were not measured on the same studies and subsets.
+    """
+    first, *others = recipes
+    patients = len({row["patient"] for row in recipes[first]})
+    regions = " | ".join(REGIONS)
+    lines = [
+        f"Dice of {patients} patients, each tested by weights that have not learnt from them; brackets: 95 % bootstrap",
+        "interval over patients.",
+        "",
+        f"| recipe | {regions} (mean of {len(NAMES)}) | {regions} (all four) | worst single sequence, WT |",
+        "|---" * (2 * len(REGIONS) + 2) + "|",
+    ]
+    for name, rows in recipes.items():
+        cells = [_cell(rows, region) for region in REGIONS] + [_cell(of(rows, FULL), region) for region in REGIONS]
+        single = {sequence: estimate_rows(of(rows, sequence), "WT_dice").mean for sequence in SINGLE}
+        worst = min(single, key=single.get)
+        lines.append(f"| {name} | {' | '.join(cells)} | {single[worst]:.3f} ({worst}) |")
+    if others:
+        lines += [
+            "",
+            f"Minus {first}, mean of {len(NAMES)}: difference [95 % interval], p of the Wilcoxon signed-rank test over",
+            "patients, not corrected for the number of recipes.",
+            "",
+            f"| recipe | {regions} |",
+            "|---" * (len(REGIONS) + 1) + "|",
+        ]
+    for name in others:
+        pairs = paired(recipes[first], recipes[name])
+        found = [compare(pairs, f"{region}_dice") for region in REGIONS]
+        cells = [
+            f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}], p {one.p_value:.2g}"
+            for one in found
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(rows: Sequence[Row], region: str) -> str:
+    one = estimate_rows(rows, f"{region}_dice")
+    return f"{one.mean:.3f} [{one.low:.3f}, {one.high:.3f}]"

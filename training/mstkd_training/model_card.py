@@ -1,0 +1,123 @@
+"""The model card: README.md in a package's folder, for people who decide whether to use it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from MSTKDSegmenterLib.engine.package import ModelPackage
+from MSTKDSegmenterLib.engine.regions import REGIONS
+
+from . import plots
+from .files import write_text
+from .statistics import Row, estimate_rows
+from .tables import ALL, NAMES, of
+
+FAILURES = 3
+"""Studies that the card names per region."""
+
+
+def write(package: ModelPackage, measured: Mapping[str, Any] | None, crossvalidation: Path) -> None:
+    """Write README.md, and reliability.png if there is a cross-validation, into the package's folder.
+
+    Args:
+        measured: with the rows of an evaluation; None if the weights were not measured.
+        crossvalidation: crossvalidation.json, which need not exist.
+    """
+    curves = {}
+    if crossvalidation.exists():
+        curves = json.loads(crossvalidation.read_text(encoding="utf-8"))["reliability"]
+        plots.reliability(curves, package.folder / "reliability.png")
+    rows = measured["rows"] if measured else []
+    write_text(document(package, rows, curves), package.folder / "README.md")
+
+
+def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]]) -> str:
+    """As Markdown.
+
+    Args:
+        rows: of an evaluation on the native grid; may be empty.
+        curves: reliability by region, as crossvalidation.json has it; may be empty.
+    """
+    configuration = package.card["training"]["configuration"]
+    teacher = configuration["teacher"]["kind"]
+    terms = ", ".join(name for name, term in configuration["terms"].items() if term["weight"])
+    method = (
+        f"Distilled by the corrected method of MST-KDNet, teacher: {teacher}; terms: {terms}."
+        if teacher != "none"
+        else "Trained with random subsets of the sequences, without a teacher."
+    )
+    parts = [
+        f"# {package.name} {package.version}",
+        f"**Intended use.** {package.intended_use}",
+        f"**Licence.** {package.licence}",
+        f"**Data.** {package.data}",
+        f"**Method.** {method} {package.card['training']['step']} steps; the whole configuration is in model.json.",
+    ]
+    if rows:
+        parts += ["## Quality", _quality(rows, package), "## Known failures", _failures(rows)]
+        parts += ["## Enhancing tumour that is not there", _false(rows)]
+    else:
+        parts += ["## Quality", "Not measured."]
+    if curves:
+        errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
+        parts += [
+            "## Calibration",
+            "How often a voxel belonged to a region that was said to do so with probability p, over all subsets, for "
+            f"voxels with p of 0.02 or more. Expected calibration error: {errors}. Each study was calibrated on the "
+            "other folds.\n\n![Reliability curves](reliability.png)",
+        ]
+    parts += ["## Citations", "\n".join(f"* {text}" for text in package.citation)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _quality(rows: Sequence[Row], package: ModelPackage) -> str:
+    patients = len({row["patient"] for row in rows})
+    lines = [
+        f"Mean Dice on the native grid, {patients} patients; brackets: 95 % bootstrap interval over patients.",
+        f"Measured by `{package.quality.command}`.",
+        "",
+        f"| subset | {' | '.join(REGIONS)} |",
+        "|---" * (len(REGIONS) + 1) + "|",
+    ]
+    for name in (*NAMES, ALL):
+        some = rows if name == ALL else of(rows, name)
+        found = [estimate_rows(some, f"{region}_dice") for region in REGIONS]
+        lines.append(
+            f"| {name} | " + " | ".join(f"{one.mean:.3f} [{one.low:.2f}, {one.high:.2f}]" for one in found) + " |"
+        )
+    return "\n".join(lines)
+
+
+def _failures(rows: Sequence[Row]) -> str:
+    full = of(rows, NAMES[-1])
+    lines = ["Lowest Dice with all four sequences:", ""]
+    for region in REGIONS:
+        worst = sorted(full, key=lambda row: row[f"{region}_dice"])[:FAILURES]
+        told = ", ".join(f"{row['study']} {row[f'{region}_dice']:.2f}" for row in worst)
+        lines.append(f"* {region}: {told}")
+    lines += [
+        "",
+        "It has seen adult glioma before treatment, on skull-stripped, co-registered images. Children, resection",
+        "cavities, metastases and other diseases are outside of what it knows, and it gives no warning there. Thin",
+        "enhancing rims suffer from its grid of 2 mm.",
+    ]
+    return "\n".join(lines)
+
+
+def _false(rows: Sequence[Row]) -> str:
+    lines = [
+        "Volume called enhancing tumour where there is none, and the true volume missed, mean of the studies in ml.",
+        "",
+        "| subset | false ET | missed ET | true ET |",
+        "|---|---|---|---|",
+    ]
+    for name in NAMES:
+        some = of(rows, name)
+        overlap = [row["ET_dice"] * (row["ET_found_ml"] + row["ET_true_ml"]) / 2 for row in some]
+        false = sum(row["ET_found_ml"] - both for row, both in zip(some, overlap, strict=True)) / len(some)
+        true = sum(row["ET_true_ml"] for row in some) / len(some)
+        lines.append(f"| {name} | {false:.1f} | {true - sum(overlap) / len(some):.1f} | {true:.1f} |")
+    return "\n".join(lines)
