@@ -16,8 +16,12 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 from mstkd_training import cache, identity, patches, splits
 from mstkd_training.config import Config
+from mstkd_training.networks import first_student
 from mstkd_training.provenance import write
-from mstkd_training.seen import check_teacher
+from mstkd_training.seen import check_package, check_teacher, chosen_on, seen
+from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.network import NetworkConfig, build
+from MSTKDSegmenterLib.engine.package import ModelPackage
 
 TWICE = "BraTS2021_01426"
 OLD = identity.KNOWN[TWICE]
@@ -104,6 +108,50 @@ def test_a_teacher_that_does_not_say_whom_it_has_seen_is_refused(tmp_path: Path)
     student = prepared(frozen(tmp_path, held_out=["b"]), "a", "b")
     with pytest.raises(FileNotFoundError, match="nobody knows whom run 'teacher' has learnt from"):
         check_teacher(student)
+
+
+def package(folder: Path, **card: object) -> ModelPackage:
+    network = build(NetworkConfig(width=8, blocks=(1, 1, 1, 1)))
+    texts = dict.fromkeys(("name", "version", "licence", "data", "intended_use"), "a text")
+    told = {
+        **texts, "kind": "tumour", "spacing_mm": 2.0, "thresholds": {"WT": 0.5, "TC": 0.5, "ET": 0.5}, "citation": [],
+        "quality": {"measured_on": [], "command": "none", "table": {}},
+    }  # fmt: skip
+    return packages.write(folder, network, {**told, **card})
+
+
+def test_weights_to_start_from_must_not_know_whom_the_run_is_tested_on(tmp_path: Path) -> None:
+    start = package(tmp_path / "start", training={"seen": [OLD, "c"], "chosen_on": ["d"]})
+    config = configuration(tmp_path, held_out=["b"]).model_copy(update={"init": start.folder})
+    check_package(start, prepared(config, "a", "b"))
+    assert seen(config) == sorted([OLD, "a", "c"])
+    assert chosen_on(config) == ["d"]
+    for number, known in enumerate((TWICE, "c", "d")):
+        other = configuration(tmp_path, cache=tmp_path / str(number), held_out=[known])
+        with pytest.raises(ValueError, match="knows patients whom this run keeps apart"):
+            check_package(start, prepared(other, "a", known))
+
+
+def test_weights_that_do_not_say_whom_they_know_are_no_start(tmp_path: Path) -> None:
+    start = package(tmp_path / "start")
+    with pytest.raises(ValueError, match="does not say whom its weights have learnt from"):
+        check_package(start, prepared(configuration(tmp_path, held_out=["b"]), "a", "b"))
+
+
+def test_weights_of_another_network_are_no_start(tmp_path: Path) -> None:
+    start = package(tmp_path / "start", training={"seen": [], "chosen_on": []})
+    config = configuration(tmp_path, held_out=["b"]).model_copy(update={"init": start.folder})
+    with pytest.raises(ValueError, match=r"this run trains .* choose another"):
+        first_student(prepared(config, "a", "b"))
+
+
+def test_a_student_starts_with_the_weights_that_it_is_told_to(tmp_path: Path) -> None:
+    start = package(tmp_path / "start", training={"seen": [], "chosen_on": []})
+    network = {"width": 8, "blocks": [1, 1, 1, 1], "transformer": None, "availability": False}
+    config = configuration(tmp_path, held_out=["b"]).model_copy(update={"init": start.folder, "network": network})
+    found = first_student(prepared(config, "a", "b")).state_dict()
+    for name, tensor in start.network().state_dict().items():
+        assert np.array_equal(found[name].numpy(), tensor.numpy()), name
 
 
 def test_a_start_is_noted_where_something_has_changed(tmp_path: Path) -> None:

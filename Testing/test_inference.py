@@ -276,6 +276,15 @@ def test_mirroring_averages_with_the_mirrored_image(network: MSTKDNet) -> None:
     np.testing.assert_allclose(of_mirrored[..., ::-1], found, atol=1e-5)
 
 
+def test_a_temperature_divides_the_logits(network: MSTKDNet) -> None:
+    channels = noise(16, 16, 16)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(channels)[None], torch.ones(1, 4))[0].numpy()
+    weights = np.exp(logits / 2.5)
+    found = predict(network, channels, ALL, CPU, Job(), temperature=2.5).probabilities
+    np.testing.assert_allclose(found, weights / weights.sum(axis=0), atol=1e-5)
+
+
 def test_a_result_that_is_not_finite_is_never_returned(network: MSTKDNet) -> None:
     broken = build(TINY).eval()
     with torch.no_grad():

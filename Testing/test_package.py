@@ -78,6 +78,14 @@ def test_a_subset_may_have_its_own_threshold(folder: Path) -> None:
     assert package.thresholds(["FLAIR", "T2"]) == {"WT": 0.5, "TC": 0.5, "ET": 0.5}
 
 
+def test_a_subset_may_have_a_temperature_and_a_model_its_mirrored_look(folder: Path) -> None:
+    assert (packages.load(folder).temperature(["FLAIR"]), packages.load(folder).mirror) == (1.0, False)
+    edit(folder, temperatures={"FLAIR+T2": 1.7}, mirror=True)
+    package = packages.load(folder)
+    assert (package.temperature(["T2", "FLAIR"]), package.temperature(["FLAIR"])) == (1.7, 1.0)
+    assert package.mirror
+
+
 def test_the_network_is_built_once_and_leaves_the_random_numbers_alone(folder: Path) -> None:
     package = packages.load(folder)
     state = torch.get_rng_state()
@@ -182,6 +190,9 @@ def test_a_description_that_is_no_json_object_is_refused(folder: Path, content: 
         ("thresholds", {"WT": 0.5, "TC": 0.5, "ET": 0.5, "FLAIR": 0.4}),
         ("thresholds", {"WT": 0.5, "TC": 0.5, "ET": 0.5, "T3": {"WT": 0.4}}),
         ("quality", {"measured_on": [], "command": "none", "table": {"FLAIR": ROW}}),
+        ("temperatures", {"FLAIR": 0}),
+        ("temperatures", {"T3": 1.0}),
+        ("mirror", 1),
     ],
 )
 def test_a_description_of_something_the_engine_cannot_do_is_refused(folder: Path, key: str, value: object) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from head_phantom import relabelled, rotation, with_header
+from MSTKDSegmenterLib.engine import segment as module
 from MSTKDSegmenterLib.engine.errors import Cancelled
+from MSTKDSegmenterLib.engine.inference import Prediction, predict
 from MSTKDSegmenterLib.engine.package import ModelPackage, default_folder, load
 from MSTKDSegmenterLib.engine.progress import Event
 from MSTKDSegmenterLib.engine.regions import regions_of
@@ -55,6 +58,21 @@ def test_the_same_study_gives_the_same_result_twice(
 ) -> None:
     again = run({name: study.images[name] for name in PAIR}, package)
     np.testing.assert_array_equal(again.labels, straight.labels)
+
+
+def test_the_package_decides_on_temperature_and_mirroring(
+    study: PhantomStudy, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def predicting(*arguments: object, **options: object) -> Prediction:
+        asked.append(options)
+        return predict(*arguments)
+
+    monkeypatch.setattr(module, "predict", predicting)
+    card = {**package.card, "temperatures": {"FLAIR+T2": 1.4}, "mirror": True}
+    run({name: study.images[name] for name in PAIR}, replace(package, card=card))
+    assert asked == [{"mirror": True, "temperature": 1.4}]
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=subset_name)

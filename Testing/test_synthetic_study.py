@@ -13,7 +13,7 @@ from scipy import ndimage
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
-from mstkd_training import ingredients, shapes, study_files, tumours
+from mstkd_training import ingredients, shapes, splits, study_files, tumours
 from mstkd_training import synthetic_study as synthetic_study_module
 from mstkd_training.anatomy import NAMES
 from mstkd_training.cache import Sample
@@ -306,6 +306,27 @@ def test_training_draws_the_share_of_synthetic_studies_that_it_was_told(studies:
     for k in (41, 5):
         assert torch.equal(items[k]["image"], first[k]["image"])
         assert torch.equal(items[k]["labels"], first[k]["labels"])
+
+
+def test_a_pool_of_synthetic_studies_is_made_once_and_without_anyone_who_is_there_as_a_study(
+    studies: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(name="t", data=DataConfig(cache=tmp_path, synthetic=0.5, synthetic_pool=2, held_out=["a"]))
+    splits.write(splits.make(["a", "b"], config), config)
+    made, without = [], []
+
+    class Made:
+        def study(self, seed: int) -> Sample:
+            made.append(seed)
+            return studies[seed]
+
+    monkeypatch.setattr(ingredients, "read", lambda source, cache, apart: without.append(apart) or Made())
+    study = ingredients.for_training(config)
+    found = [study(number) for number in (0, 1, 2, 5, 4)]
+    assert made == [0, 1]
+    assert without == [{"a", "b"}]
+    for number, one in zip((0, 1, 0, 1, 0), found):
+        assert np.array_equal(one.image, studies[number].image)
 
 
 def test_without_a_share_nothing_synthetic_is_read_and_other_grids_are_refused() -> None:

@@ -11,8 +11,16 @@ import torch
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
-from mstkd_training import cache
-from mstkd_training.config import AugmentConfig, Config, OptimConfig, SubsetConfig, load
+from mstkd_training import cache, data
+from mstkd_training.config import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    OptimConfig,
+    SubsetConfig,
+    TeacherConfig,
+    load,
+)
 from mstkd_training.data import Composite, TrainingSet, transplant
 from mstkd_training.distributed import World
 from mstkd_training.learner import Learner
@@ -67,6 +75,54 @@ def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
         for key, value in first[index].items():
             assert torch.equal(value, second[index][key]), key
     assert not torch.equal(first[0]["image"], first[1]["image"])
+
+
+def test_crops_around_tumour_have_it_in_their_middle() -> None:
+    study = sample(0, side=60)
+    study.labels[:] = 3
+    study.labels[48:52, 12:16, 30:34] = 0
+    augment = {**CONFIG.augment.model_dump(), "rotation": 0, "scaling": 0, "shift": (0, 0, 0), "flips": ()}
+
+    def middles(focus: float) -> list[bool]:
+        config = CONFIG.model_copy(update={"augment": AugmentConfig(**{**augment, "focus": focus})})
+        items = TrainingSet([study], [], config, 1)
+        # voxels of the middle may be the lesion's border, so some of its 4 x 4 x 4 voxels are nearby
+        return [bool((items[k]["labels"][4:12, 4:12, 4:12] == 0).any()) for k in range(12)]
+
+    assert all(middles(1.0))
+    assert not all(middles(0.01))
+
+
+def test_several_lesions_are_pasted_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pasted = []
+    monkeypatch.setattr(data, "transplant", lambda *arguments: pasted.append(arguments))
+    augment = {**CONFIG.augment.model_dump(), "transplant": 1, "transplants": 3}
+    items = TrainingSet(
+        [sample(0)], [sample(2, side=8)], CONFIG.model_copy(update={"augment": AugmentConfig(**augment)}), 1
+    )
+    numbers = set()
+    for index in range(20):
+        pasted.clear()
+        items[index]
+        numbers.add(len(pasted))
+    assert numbers == {1, 2, 3}
+
+
+def test_a_fold_tests_its_own_patients_in_a_folder_of_its_own() -> None:
+    config = CONFIG.model_copy(update={"data": DataConfig(folds=(("a", "b"), ("c",)), splits="cv")})
+    fold = config.of_fold(1)
+    assert (fold.data.held_out, fold.data.splits, fold.folder) == (("c",), "cv-fold1", config.folder / "fold1")
+    assert fold.whole.folder == config.folder
+    with pytest.raises(ValueError, match=r"fold 2 of data\.folds, which has 2: expected 0 to 1"):
+        config.of_fold(2)
+
+
+def test_a_fold_has_the_teacher_of_its_own_fold() -> None:
+    teacher = TeacherConfig(kind="frozen", run="teacher")
+    data = DataConfig(folds=(("a",), ("b",)))
+    config = CONFIG.model_copy(update={"teacher": teacher, "data": data})
+    assert config.teacher_folder == Path("runs/teacher")
+    assert config.of_fold(1).teacher_folder == Path("runs/teacher/fold1")
 
 
 def test_a_sample_holds_all_sequences_and_which_of_them_the_student_sees() -> None:
