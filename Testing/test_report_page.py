@@ -216,7 +216,7 @@ class TestMethods:
 
     def test_it_gives_the_measured_quality_or_says_that_there_is_none(self) -> None:
         assert (
-            "On 3 studies that were kept out of its training, this model reached a mean Dice of 0.88 for whole tumour, "
+            "On 3 studies kept out of training when measured, this model reached a mean Dice of 0.88 for whole tumour, "
             "0.61 for tumour core and 0.35 for enhancing tumour from the same sequences." in methods_text(REPORT)
         )
         assert "from FLAIR+T2 has not been measured" in methods_text(changed("expected", {}))

@@ -144,7 +144,7 @@ def _info(options: argparse.Namespace) -> None:
         print(f"{key:8} {facts[key]}")
     for key, value in facts["model"].items():
         print(f"model    {key}: {value}")
-    print("\nMean Dice on studies kept out of training:")
+    print("\nMean Dice on studies kept out of training when measured:")
     for subset, row in facts["quality"].items():
         print(f"  {subset:18}" + "  ".join(f"{region} {value:.2f}" for region, value in row.items()))
 
@@ -225,7 +225,7 @@ def _show(event: Event) -> None:
 def _summarise(report: dict[str, Any], output: Path) -> None:
     print(f"{report['subset']} -> {output}")
     if report["expected"]:
-        print(f"  expected Dice: mean of {report['model']['measured_on']} studies kept out of training")
+        print(f"  expected Dice: mean of {report['model']['measured_on']} studies kept out of training when measured")
     for region, volume in report["volumes_ml"].items():
         expected = report["expected"].get(region)
         quality = f"   expected Dice {expected['dice']:.2f} ({expected['grade']})" if expected else ""

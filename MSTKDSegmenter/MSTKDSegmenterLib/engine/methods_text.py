@@ -73,10 +73,11 @@ def _preparation(harmonising: Mapping[str, Any]) -> str:
 def _prediction(report: Mapping[str, Any]) -> str:
     reference = report["harmonising"]["reference"]
     grid = report["inputs"][reference]["grid"]
+    looks = "averaged over the image and its mirror image and " if report["model"].get("mirror") else ""
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
-        "necrotic or non-enhancing core, oedema and enhancing tumour, which were interpolated linearly to the native "
-        f"grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and thresholded as "
+        f"necrotic or non-enhancing core, oedema and enhancing tumour, which were {looks}interpolated linearly to the "
+        f"native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and thresholded as "
         "nested regions."
     )
 
@@ -87,8 +88,11 @@ def _quality(report: Mapping[str, Any]) -> str:
         return f"The quality of this model from {report['subset']} has not been measured."
     dice = listed(f"{value['dice']:.2f} for {FULL_NAME[region]}" for region, value in expected.items())
     number = report["model"]["measured_on"]
-    studies = f"{number} studies that were" if number > 1 else "one study that was"
-    return f"On {studies} kept out of its training, this model reached a mean Dice of {dice} from the same sequences."
+    studies = f"{number} studies" if number > 1 else "one study"
+    return (
+        f"On {studies} kept out of training when measured, this model reached a mean Dice of {dice} from the same "
+        "sequences."
+    )
 
 
 def _computation(report: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .geometry import Grid  # loads SimpleITK, and the panel needs only the expectations
 
 QualityTable = Mapping[str, Mapping[str, float]]
-"""Subset name -> region -> mean Dice on studies that the model was not trained on."""
+"""Subset name -> region -> mean Dice on studies kept out of training when measured."""
 
 GOOD, FAIR = 0.75, 0.5
 """Mean Dice from which a region counts as good, and below which as not reliable."""
@@ -139,7 +139,7 @@ def findings(
         if expectation.grade == NOT_RELIABLE:
             found.append(
                 f"{region} ({FULL_NAME[region]}) is not reliable from {subset_name(given)}: "
-                f"mean Dice {expectation.dice:.2f} on the studies kept for measuring."
+                f"mean Dice {expectation.dice:.2f} on the studies that measured it."
             )
     return found
 
