@@ -77,8 +77,8 @@ def _prediction(report: Mapping[str, Any]) -> str:
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
         f"necrotic or non-enhancing core, oedema and enhancing tumour, which were {looks}interpolated linearly to the "
-        f"native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and thresholded as "
-        "nested regions."
+        f"native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and thresholded "
+        "as nested regions."
     )
 
 

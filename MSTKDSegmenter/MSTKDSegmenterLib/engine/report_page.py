@@ -84,8 +84,8 @@ def _volumes(body: Element, report: Mapping[str, Any]) -> None:
             body,
             "p",
             "Dice is the agreement with an expert's outline: 1 is full agreement, 0 none. Given is the mean over "
-            f"{report['model']['measured_on']} studies kept out of training when measured, from the same sequences; it is "
-            "no measure of this result.",
+            f"{report['model']['measured_on']} studies kept out of training when measured, from the same sequences; it "
+            "is no measure of this result.",
             _class="quiet",
         )
 
