@@ -19,6 +19,7 @@ from mstkd_training.crossvalidation import calibration_of, crossvalidate
 from mstkd_training.ladder import ladder
 from mstkd_training.networks import new_student
 from mstkd_training.trainer import Trainer
+from mstkd_training.validation import predict
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 
@@ -30,8 +31,12 @@ def counted(said: np.ndarray, true: np.ndarray, temperature: float = 1.0, patien
     shape = (patients, len(SUBSETS), len(TEMPERATURES), len(REGIONS), 2, BINS)
     voxels = np.zeros(shape, np.int32)
     voxels[:] = binned(torch.full((len(said),), 0.5), torch.from_numpy(true))
-    voxels[:, :, TEMPERATURES.index(temperature)] = binned(torch.from_numpy(said), torch.from_numpy(true))
-    return Counts(tuple(f"p{number}" for number in range(patients)), voxels, 0.008)
+    step = TEMPERATURES.index(temperature)
+    voxels[:, :, step] = binned(torch.from_numpy(said), torch.from_numpy(true))
+    entropy = np.ones(shape[:3])
+    entropy[:, :, step] = 0.5
+    names = tuple(f"p{number}" for number in range(patients))
+    return Counts(names, names, voxels, entropy, 0.008)
 
 
 def test_every_voxel_is_counted_once_in_the_bin_of_its_probability() -> None:
@@ -55,11 +60,34 @@ def test_a_region_that_is_neither_there_nor_found_has_a_dice_of_one() -> None:
     assert calibration.dice(voxels[None], 0.5)[0] == 1.0
 
 
-def test_the_temperature_is_the_one_whose_probabilities_are_as_often_true_as_they_say() -> None:
-    rng = np.random.default_rng(1)
-    said = rng.uniform(0.05, 0.95, 20_000)
-    fitted = calibration.fit(counted(said, rng.random(20_000) < said, temperature=1.7))
+def test_the_temperature_is_the_one_with_the_least_cross_entropy() -> None:
+    fitted = calibration.fit(counted(np.array([0.5]), np.array([True]), temperature=1.7))
     assert fitted.temperatures == dict.fromkeys(NAMES, 1.7)
+
+
+def test_cross_entropy_is_that_of_the_classes_at_each_temperature(tmp_path: Path) -> None:
+    config = tiny_run.configuration(tiny_run.settings(tmp_path))
+    study, network = tiny_run.sample(0, "a"), new_student(config).eval()
+    found = counts.count(network, {"a": study}, 2.0, torch.device("cpu"))
+    for place in (0, len(SUBSETS) - 1):
+        logits, truth = predict(network, study, SUBSETS[place], torch.device("cpu"))
+        for step in (0, len(TEMPERATURES) - 1):
+            expected = torch.nn.functional.cross_entropy(logits / TEMPERATURES[step], truth).item()
+            assert found.entropy[0, place, step] == pytest.approx(expected, rel=1e-4)
+
+
+def test_thresholds_do_not_fall_from_the_whole_tumour_to_its_parts() -> None:
+    # alone, WT would be best at 0.8 and ET at 0.2
+    high = binned(torch.tensor([0.75] * 50 + [0.9] * 50), torch.tensor([False] * 50 + [True] * 50))
+    low = binned(torch.tensor([0.1] * 50 + [0.25] * 50), torch.tensor([False] * 50 + [True] * 50))
+    found = counted(np.array([0.5]), np.array([True]))
+    found.voxels[:] = low
+    found.voxels[:, :, :, 0] = high
+    for own in calibration.fit(found).thresholds.values():
+        assert own["WT"] <= own["TC"] <= own["ET"]
+    found.voxels[:, :, :, 0], found.voxels[:, :, :, 2] = low, high
+    found.voxels[:, :, :, 1] = low
+    assert calibration.fit(found).thresholds["T1"] == {"WT": 0.25, "TC": 0.25, "ET": 0.75}
 
 
 def test_a_threshold_moves_only_where_it_gains_enough() -> None:
@@ -90,23 +118,23 @@ def test_the_reliability_curve_is_on_the_diagonal_for_honest_probabilities_and_o
     assert boasting.error == pytest.approx(0.25, abs=0.01)
 
 
-def test_counts_come_back_for_the_same_weights_only(tmp_path: Path) -> None:
+def test_counts_come_back_for_the_same_weights_and_data_only(tmp_path: Path) -> None:
     written = counted(np.array([0.2]), np.array([True]))
     counts.save(written, tmp_path / "counts.npz", "these")
     assert counts.load(tmp_path / "counts.npz", "others") is None
     back = counts.load(tmp_path / "counts.npz", "these")
-    assert back.patients == written.patients
+    assert (back.studies, back.patients) == (written.studies, written.patients)
     assert np.array_equal(back.voxels, written.voxels)
 
 
 def test_the_mirrored_image_is_answered_mirrored(tmp_path: Path) -> None:
     config = tiny_run.configuration(tiny_run.settings(tmp_path))
     study, network = tiny_run.sample(0, "a"), new_student(config).eval()
-    one = counts.count(network, [study], 2.0, torch.device("cpu"), mirror=True)
-    other = counts.count(network, [counts.flipped(study)], 2.0, torch.device("cpu"), mirror=True)
+    one = counts.count(network, {"a": study}, 2.0, torch.device("cpu"), mirror=True)
+    other = counts.count(network, {"a": counts.flipped(study)}, 2.0, torch.device("cpu"), mirror=True)
     # an average over both looks does not know which of them came first; sums of floats may cross the border of a bin
     assert np.abs(one.voxels - other.voxels).sum() <= 0.001 * one.voxels.sum()
-    alone = counts.count(network, [study], 2.0, torch.device("cpu"))
+    alone = counts.count(network, {"a": study}, 2.0, torch.device("cpu"))
     assert np.abs(one.voxels - alone.voxels).sum() > 0.01 * one.voxels.sum()
 
 
@@ -114,7 +142,8 @@ def test_the_mirrored_image_is_answered_mirrored(tmp_path: Path) -> None:
 def folds(tmp_path_factory: pytest.TempPathFactory):
     """A run of two trained folds, and what its cross-validation has written."""
     values = tiny_run.settings(tmp_path_factory.mktemp("folds"))
-    values["data"] |= {"held_out": [], "validation": [], "folds": [["a", "b"], ["v", "t"]], "splits": "cv"}
+    values["data"] |= {"held_out": [], "validation": [], "test_share": 0, "validation_share": 0}
+    values["data"] |= {"folds": [["a", "b"], ["v", "t"]], "splits": "cv"}
     values["optim"] |= {"steps": 2}
     config = tiny_run.configuration(values)
     for number in range(2):
@@ -135,7 +164,7 @@ def test_every_patient_is_tested_once_by_the_fold_that_has_not_seen_them(folds) 
 
 def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
     config, record = folds
-    parts = [counts.load(path, _weights(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
+    parts = [counts.load(path, _belongs_to(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
     assert calibration_of(config.of_fold(0)) == calibration.fit(parts[1])
     assert calibration_of(config.of_fold(1)) == calibration.fit(parts[0])
     assert (
@@ -159,9 +188,9 @@ def test_the_ladder_shows_means_and_differences_to_the_first_recipe(folds) -> No
     text = ladder({"first": record["rows"], "second": better})
     mean = np.mean([row["WT_dice"] for row in better])
     assert f"| second | {mean:.3f} [" in text
-    assert "| second | +0.100 [+0.100, +0.100], p 0.12 | +0.000 [+0.000, +0.000], p 1 |" in text
+    assert "| second | +0.100 [+0.100, +0.100], p 0.38 | +0.000 [+0.000, +0.000], p 1 |" in text
 
 
-def _weights(path: Path) -> str:
+def _belongs_to(path: Path) -> str:
     with np.load(path) as arrays:
-        return str(arrays["weights"])
+        return str(arrays["belongs_to"])

@@ -68,7 +68,7 @@ def test_the_card_says_what_was_seen_what_was_kept_out_and_that_nothing_was_meas
 ) -> None:
     checkpoint(config)
     card = export(config, tmp_path / "package").card
-    assert card["data"] == "Studies of 1 patients of BraTS 2019-2021. Kept out of training and measured on: t."
+    assert card["data"] == "Studies of 1 patients of BraTS 2019-2021. Kept out of training: t."
     assert card["quality"]["command"] == "not measured"
 
 

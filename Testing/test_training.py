@@ -115,6 +115,20 @@ def test_a_fold_tests_its_own_patients_in_a_folder_of_its_own() -> None:
     assert fold.whole.folder == config.folder
     with pytest.raises(ValueError, match=r"fold 2 of data\.folds, which has 2: expected 0 to 1"):
         config.of_fold(2)
+    with pytest.raises(ValueError, match="fold 0 of a run that is fold 1 already"):
+        fold.of_fold(0)
+
+
+@pytest.mark.parametrize("other", [{"held_out": ["c"]}, {"test_share": 0.2}, {"validation_share": 0.1}])
+def test_with_folds_nobody_is_kept_out_besides(other: dict) -> None:
+    shares = {"test_share": 0, "validation_share": 0, "held_out": []}
+    with pytest.raises(ValueError, match="with folds everybody tests once"):
+        Config(name="x", data=DataConfig(folds=(("a",), ("b",)), **{**shares, **other}))
+
+
+def test_folds_that_share_a_patient_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.folds names a patient twice"):
+        Config(name="x", data=DataConfig(folds=(("a", "b"), ("b",)), test_share=0, validation_share=0))
 
 
 def test_a_fold_has_the_teacher_of_its_own_fold() -> None:

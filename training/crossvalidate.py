@@ -15,9 +15,11 @@ from mstkd_training.ladder import ladder
 def main(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     show(config)
-    recipes = {name: read(config.runs / name) for name in arguments.against}
-    recipes[config.name] = crossvalidate(config)
-    text = ladder({name: record["rows"] for name, record in recipes.items()})
+    recipes = {name: read(config.runs / name)["rows"] for name in arguments.against}
+    record = crossvalidate(config)
+    recipes[config.name] = record["rows"]
+    recipes[f"{config.name}, not calibrated"] = record["rows_without_calibration"]
+    text = ladder(recipes)
     write_text(text, config.folder / "crossvalidation.md")
     print(text)
 

@@ -35,6 +35,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
+    options = parser(__doc__, fold=True)
     options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
     run(main, options)

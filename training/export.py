@@ -13,6 +13,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
+    options = parser(__doc__, fold=True)
     options.add_argument("--output", type=Path, required=True, help="package folder to write")
     run(main, options)

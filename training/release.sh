@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
+trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
 base=(--config training/configs/base.yaml "$@")
 recipe=(--config training/configs/release.yaml "$@")
 dropout=(--config training/configs/release_dropout.yaml "$@")
@@ -25,7 +27,7 @@ done
 $python training/crossvalidate.py "${dropout[@]}"
 $python training/crossvalidate.py "${recipe[@]}" --against release_dropout
 
-# 3. the same folds as users get them: native voxels, calibrated without the patients who test
+# 3. the same folds as users get them: native voxels, calibrated on the patients of the other folds
 for fold in 0 1 2; do
   $python training/eval.py "${recipe[@]}" --fold $fold
 done

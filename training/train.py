@@ -15,4 +15,4 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run(main, parser(__doc__))
+    run(main, parser(__doc__, fold=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 from MSTKDSegmenterLib.engine.regions import REGIONS
@@ -14,7 +15,7 @@ from .rows import Row
 THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 """0.2 to 0.8, all of them on the borders of bins."""
 SMALLEST_GAIN = 0.005
-"""Mean Dice by which another threshold must beat one half: a few patients do not tell smaller differences."""
+"""Mean Dice by which other thresholds must beat one half: a few patients do not tell smaller differences."""
 HALF = 0.5
 
 _CENTRES = (np.arange(BINS) + 0.5) / BINS
@@ -49,21 +50,26 @@ def none() -> Calibration:
 
 
 def fit(counts: Counts) -> Calibration:
-    """The temperature with the least cross-entropy of the regions, then the threshold with the best mean Dice.
+    """The temperature with the least cross-entropy, then the thresholds with the best mean Dice.
 
-    Cross-entropy and Dice count every patient alike. Of thresholds no better than one half by SMALLEST_GAIN, that
-    stays; Guo et al., On calibration of modern neural networks, ICML 2017, for the temperatures.
+    Both count every study alike. Thresholds do not fall from WT to TC to ET: regions are nested, and so are their masks
+    then. Those no better than one half for all by SMALLEST_GAIN per region are not taken. Guo et al., On calibration of
+    modern neural networks, ICML 2017, for the temperatures.
     """
     temperatures, thresholds = {}, {}
-    for place, subset in enumerate(SUBSETS):
-        step = int(np.argmin([_cross_entropy(counts.voxels[:, place, step]) for step in range(len(TEMPERATURES))]))
-        temperatures[subset_name(subset)] = TEMPERATURES[step]
-        own = {}
-        for number, region in enumerate(REGIONS):
-            scores = {t: dice(counts.voxels[:, place, step, number], t).mean() for t in THRESHOLDS}
-            best = max(scores, key=scores.get)
-            own[region] = best if scores[best] > scores[HALF] + SMALLEST_GAIN else HALF
-        thresholds[subset_name(subset)] = own
+    for place, subset in enumerate(map(subset_name, SUBSETS)):
+        step = int(np.argmin(counts.entropy[:, place].mean(axis=0)))
+        temperatures[subset] = TEMPERATURES[step]
+        scores = {
+            (number, threshold): dice(counts.voxels[:, place, step, number], threshold).mean()
+            for number in range(len(REGIONS))
+            for threshold in THRESHOLDS
+        }
+        nested = combinations_with_replacement(THRESHOLDS, len(REGIONS))
+        totals = {chosen: sum(scores[pair] for pair in enumerate(chosen)) for chosen in nested}
+        best, half = max(totals, key=totals.get), (HALF,) * len(REGIONS)
+        taken = best if totals[best] > totals[half] + SMALLEST_GAIN * len(REGIONS) else half
+        thresholds[subset] = dict(zip(REGIONS, taken))
     return Calibration(temperatures, thresholds)
 
 
@@ -73,10 +79,10 @@ def rows(counts: Counts, calibration: Calibration) -> list[Row]:
     `<region>_false_ml` is the volume found where the region is not.
     """
     result = []
-    for study, patient in enumerate(counts.patients):
+    for study, (name, patient) in enumerate(zip(counts.studies, counts.patients)):
         for place, subset in enumerate(map(subset_name, SUBSETS)):
             step = TEMPERATURES.index(calibration.temperatures[subset])
-            row: Row = {"study": patient, "patient": patient, "subset": subset, "refused": None}
+            row: Row = {"study": name, "patient": patient, "subset": subset, "refused": None}
             for number, region in enumerate(REGIONS):
                 voxels = counts.voxels[study, place, step, number]
                 threshold = calibration.thresholds[subset][region]
@@ -124,10 +130,3 @@ def reliability(
 def _first(threshold: float) -> int:
     """The first bin that is above a threshold on a border."""
     return round(threshold * BINS)
-
-
-def _cross_entropy(voxels: np.ndarray) -> float:
-    """(studies, regions, 2, BINS) -> mean over the studies of -log p, summed over the regions."""
-    cost = np.stack([-np.log1p(-_CENTRES), -np.log(_CENTRES)])
-    sums = (voxels * cost).sum(axis=(2, 3)) / voxels.sum(axis=(2, 3))
-    return float(sums.sum(axis=1).mean())

@@ -15,11 +15,12 @@ UNUSABLE = 2
 """Exit code where what was asked for cannot be done; a defect ends with 1 and its traceback, as Python does."""
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Of an entry point that takes a configuration."""
+def parser(description: str | None, fold: bool = False) -> argparse.ArgumentParser:
+    """Of an entry point that takes a configuration, and the number of a fold where that can be meant."""
     result = argparse.ArgumentParser(description=description)
     result.add_argument("--config", type=Path, required=True, help="YAML file, see training/configs")
-    result.add_argument("--fold", type=int, metavar="K", help="the run of this fold of data.folds, counted from 0")
+    if fold:
+        result.add_argument("--fold", type=int, metavar="K", help="the run of this fold of data.folds, counted from 0")
     result.add_argument("overrides", nargs="*", help="dotted overrides such as optim.steps=100")
     return result
 
@@ -27,7 +28,8 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def configuration(arguments: argparse.Namespace) -> Config:
     """The configuration that the command line asks for."""
     config = load(arguments.config, arguments.overrides)
-    return config if arguments.fold is None else config.of_fold(arguments.fold)
+    fold = getattr(arguments, "fold", None)
+    return config if fold is None else config.of_fold(fold)
 
 
 def show(config: Config) -> None:

@@ -76,7 +76,7 @@ class AugmentConfig(Section):
     scaling: NonNegativeFloat = 0.18
     shift: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (9.0, 10.0, 9.0)
     flips: tuple[Literal["x", "y", "z"], ...] = ("x",)  # axes mirrored half of the time; x is left to right
-    focus: float = Field(0.0, ge=0, le=1)  # share of crops around a voxel of tumour; the others around one of brain
+    focus: float = Field(0.0, ge=0, le=1)  # share of crops around tumour, the others around any brain; 0: the middle
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
     transplants: PositiveInt = 1  # most lesions pasted into one study
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
@@ -231,6 +231,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
+        data = self.data
+        if data.folds and self.fold is None and (data.held_out or data.test_share or data.validation_share):
+            raise ValueError(
+                "data.folds with data.held_out, data.test_share or data.validation_share: with folds everybody tests "
+                "once; leave data.held_out empty and set both shares to 0"
+            )
+        if len({name for fold in data.folds for name in fold}) < sum(map(len, data.folds)):
+            raise ValueError("data.folds names a patient twice: everybody tests once")
         if not self.terms.segmentation.weight:
             raise ValueError("terms.segmentation.weight is 0: the student has to learn from the labels")
         if self.teacher.kind == "joint" and not self.terms.teacher_segmentation.weight:
@@ -256,6 +264,8 @@ class Config(Section):
         folds = self.data.folds
         if not 0 <= number < len(folds):
             raise ValueError(f"fold {number} of data.folds, which has {len(folds)}: expected 0 to {len(folds) - 1}")
+        if self.fold is not None:
+            raise ValueError(f"fold {number} of a run that is fold {self.fold} already")
         data = self.data.model_copy(update={"held_out": folds[number], "splits": f"{self.data.splits}-fold{number}"})
         return self.model_copy(update={"fold": number, "data": data})
 

@@ -13,14 +13,14 @@ from .config import Config
 from .files import write_text
 
 FREE = (
-    "device", "runs", "checkpoint_every", "log_gradients_every", "validation.every", "optim.threads", "optim.workers",
-    "data.source", "data.workers", "data.in_memory",
+    "device", "runs", "mirror", "checkpoint_every", "log_gradients_every", "validation.every", "optim.threads",
+    "optim.workers", "data.source", "data.workers", "data.in_memory",
 )  # fmt: skip
 """Keys that may change while a run goes on: where and how fast it runs, and how often it tells about itself."""
 LOCAL = (*FREE, "data.cache")
 """Keys that are the reader's own where a run is measured or exported, maybe on another machine."""
 WEIGHTS = (
-    "size", "network", "formulas", "data.spacing", "data.layout", "data.held_out", "data.validation",
+    "size", "network", "formulas", "data.spacing", "data.layout", "data.held_out", "data.folds", "data.validation",
     "data.test_share", "data.validation_share", "data.split_seed", "data.aliases",
 )  # fmt: skip
 """Keys that say what a run's weights are, and whom they may be tested on."""

@@ -6,7 +6,7 @@ them, without running the network again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from .losses.segmentation import one_hot, regions
 from .validation import predict
 
 BINS = 200
+SMALLEST = 1e-6
+"""Probability below which a mistake costs no more."""
 TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
 
 
@@ -30,41 +32,48 @@ TEMPERATURES = (0.7, 0.85, 1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0)
 class Counts:
     """Voxels of the working grid by study, subset, temperature, region, truth (no, yes) and bin of probability.
 
-    patients: of the studies. voxels: int32 (studies, 15, temperatures, 3, 2, BINS); bin b holds probabilities from
-    b / BINS to (b + 1) / BINS, its right end not counted but for 1. millilitres: volume of a voxel.
+    studies, patients: names. voxels: int32 (studies, 15, temperatures, 3, 2, BINS); bin b holds probabilities from
+    b / BINS to (b + 1) / BINS, its right end not counted but for 1. entropy: float64 (studies, 15, temperatures), the
+    cross-entropy of the four classes, mean over the voxels. millilitres: volume of a voxel.
     """
 
+    studies: tuple[str, ...]
     patients: tuple[str, ...]
     voxels: np.ndarray
+    entropy: np.ndarray
     millilitres: float
-
-    def of(self, patients: Sequence[str]) -> Counts:
-        """Those of some patients."""
-        chosen = [number for number, patient in enumerate(self.patients) if patient in set(patients)]
-        return Counts(tuple(self.patients[k] for k in chosen), self.voxels[chosen], self.millilitres)
 
 
 def joined(parts: Sequence[Counts]) -> Counts:
     """The studies of all parts, which are on grids of one spacing."""
-    patients = tuple(patient for part in parts for patient in part.patients)
-    return Counts(patients, np.concatenate([part.voxels for part in parts]), parts[0].millilitres)
+    studies, patients = (
+        tuple(name for part in parts for name in getattr(part, key)) for key in ("studies", "patients")
+    )
+    voxels, entropy = (np.concatenate([getattr(part, key) for part in parts]) for key in ("voxels", "entropy"))
+    return Counts(studies, patients, voxels, entropy, parts[0].millilitres)
 
 
 @torch.no_grad()
 def count(
-    network: MSTKDNet, studies: Sequence[Sample], spacing: float, device: torch.device, mirror: bool = False
+    network: MSTKDNet,
+    studies: Mapping[str, Sample],
+    spacing: float,
+    device: torch.device,
+    mirror: bool = False,
 ) -> Counts:
     """Run a network on all subsets of studies on the working grid.
 
     Args:
-        network: in evaluation mode.
+        network: in evaluation mode, on the device.
+        studies: by name.
         spacing: mm.
         mirror: average with the prediction for the mirrored image, as inference does where a package wants it.
     """
     shape = (len(SUBSETS), len(TEMPERATURES), len(REGIONS), 2, BINS)
     voxels = np.zeros((len(studies), *shape), dtype=np.int32)
-    for number, study in enumerate(studies):
-        for place, subset in enumerate(tqdm(SUBSETS, desc=study.patient, leave=False)):
+    entropy = np.zeros(voxels.shape[:3])
+    for number, (name, study) in enumerate(studies.items()):
+        for place, subset in enumerate(tqdm(SUBSETS, desc=name, leave=False)):
             logits, truth = predict(network, study, subset, device)
             mirrored = predict(network, flipped(study), subset, device)[0].flip(-1) if mirror else None
             wanted = regions(one_hot(truth))[0].bool().flatten(1)
@@ -72,10 +81,13 @@ def count(
                 classes = network.probabilities(logits.float() / temperature)
                 if mirrored is not None:
                     classes = (classes + network.probabilities(mirrored.float() / temperature)) / 2
+                told = classes.gather(1, truth[:, None]).clamp_min(SMALLEST)
+                entropy[number, place, step] = -told.log().mean().item()
                 found = regions(classes)[0].flatten(1)
                 for region in range(len(REGIONS)):
                     voxels[number, place, step, region] = binned(found[region], wanted[region])
-    return Counts(tuple(study.patient for study in studies), voxels, spacing**3 / 1000)
+    patients = tuple(study.patient for study in studies.values())
+    return Counts(tuple(studies), patients, voxels, entropy, spacing**3 / 1000)
 
 
 def binned(probabilities: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
@@ -90,20 +102,21 @@ def flipped(study: Sample) -> Sample:
     return Sample(study.patient, image, brain, labels, study.origin)
 
 
-def save(counts: Counts, path: Path, weights: str) -> None:
-    """Write with the hash of the weights that they are of."""
+def save(counts: Counts, path: Path, belongs_to: str) -> None:
+    """Write with what they are of: weights, data, settings."""
     with atomically(path) as partial, open(partial, "wb") as stream:
         np.savez_compressed(
-            stream, patients=np.array(counts.patients), voxels=counts.voxels, millilitres=counts.millilitres,
-            weights=weights,
+            stream, studies=np.array(counts.studies), patients=np.array(counts.patients), voxels=counts.voxels,
+            entropy=counts.entropy, millilitres=counts.millilitres, belongs_to=belongs_to,
         )  # fmt: skip
 
 
-def load(path: Path, weights: str) -> Counts | None:
-    """What is there of these weights; None if nothing is."""
+def load(path: Path, belongs_to: str) -> Counts | None:
+    """What is there of the same; None if nothing is."""
     if not path.exists():
         return None
     with np.load(path) as arrays:
-        if str(arrays["weights"]) != weights:
+        if str(arrays["belongs_to"]) != belongs_to:
             return None
-        return Counts(tuple(map(str, arrays["patients"])), arrays["voxels"], float(arrays["millilitres"]))
+        names = (tuple(map(str, arrays[key])) for key in ("studies", "patients"))
+        return Counts(*names, arrays["voxels"], arrays["entropy"], float(arrays["millilitres"]))

@@ -18,9 +18,11 @@ from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import cache, counts
 from .calibration import Calibration, Reliability, fit, none, reliability, rows
+from .cases import patient_of
 from .config import Config
 from .continuity import as_trained
 from .counts import Counts
+from .distributed import join
 from .files import write_text
 from .networks import trained_student
 from .splits import test_patients
@@ -49,12 +51,10 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     everyone = counts.joined(parts)
     record = {
-        "name": config.name,
-        "mirror": config.mirror,
         "calibration": {"all": asdict(fit(everyone)), "folds": [asdict(one) for one in fitted]},
         "reliability": {region: _plain(reliability(everyone, own, region, LEAST)) for region in REGIONS},
         "rows": found,
-        "uncalibrated": [row for part in parts for row in rows(part, none())],
+        "rows_without_calibration": [row for part in parts for row in rows(part, none())],
     }
     write_text(json.dumps(record, indent=1) + "\n", config.folder / FILE)
     return record
@@ -112,22 +112,33 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
 def _counted(fold: Config) -> Counts:
     """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
     config = as_trained(fold)
-    network = trained_student(config).network
-    weights = f"{_hash(network)}, mirror {config.mirror}"
+    trained, data = trained_student(config), config.data
+    if trained.reached < config.optim.steps:
+        raise ValueError(
+            f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "
+            f"training/train.py --fold {config.fold}` with this configuration again, it goes on"
+        )
+    patients = test_patients(config)
+    names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
+    fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
+    files = fingerprint.get("files_sha256")
+    settings = [config.mirror, counts.BINS, counts.TEMPERATURES]
+    belongs_to = json.dumps([_hash(trained.network), names, files, settings])
     path = config.folder / "counts.npz"
-    found = counts.load(path, weights)
+    found = counts.load(path, belongs_to)
     if found is None:
         torch.set_num_threads(config.optim.threads)
-        studies = cache.samples(config.data.cache, test_patients(config))
-        found = counts.count(network, studies, config.data.spacing, torch.device("cpu"), config.mirror)
-        counts.save(found, path, weights)
+        device = join(config.device).device
+        studies = dict(zip(names, cache.samples(data.cache, patients), strict=True))
+        found = counts.count(trained.network.to(device), studies, data.spacing, device, config.mirror)
+        counts.save(found, path, belongs_to)
     return found
 
 
 def _hash(network: MSTKDNet) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 

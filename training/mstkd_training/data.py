@@ -27,7 +27,8 @@ from .class_map import BACKGROUND
 from .config import Config
 
 _REACH = 1.3
-"""Longest way through a turned and scaled crop, in sides of it, that shall not leave the data."""
+"""Sides of the box that a crop is taken from, in sides of the crop. Corners of a strongly turned one may lie outside of
+it; there it is empty, as it is outside of the image."""
 
 
 @dataclass

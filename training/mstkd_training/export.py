@@ -117,15 +117,23 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
 def _data(config: Config) -> str:
     """What the weights have seen, as the splits say."""
     data, parts = config.data, splits.read(config)
-    words = [f"Studies of {len(parts.training)} patients of {DATA[data.layout][0]}"]
+    parts_of = []
+    if parts.training:
+        parts_of.append(f"studies of {len(parts.training)} patients of {DATA[data.layout][0]}")
     if data.patches:
         pasted = identities({patch.patient for patch in patches.read(config)}, data)
-        further = pasted - identities(parts.training, data)
-        words.append(f"and lesion patches of {len(further)} further BraTS 2020 patients")
-    chosen = f" Weights chosen on: {', '.join(parts.validation)}." if parts.validation else ""
-    if data.synthetic or config.init is not None:
-        words.append("and synthetic studies")
-    measured = f"Kept out of training and measured on: {', '.join(parts.test)}."
-    if not parts.test:
-        measured = f"Measured in {len(data.folds)} folds, each patient by weights that have not learnt from them."
-    return f"{' '.join(words)}.{chosen} {measured}"
+        more = "further " if parts.training else ""
+        parts_of.append(f"lesion patches of {len(pasted - identities(parts.training, data))} {more}BraTS 2020 patients")
+    if data.synthetic:
+        parts_of.append("synthetic studies")
+    told = ", ".join(parts_of)
+    words = [f"{told[0].upper()}{told[1:]}."]
+    if config.init is not None:
+        words.append(f"Started from {config.init.name}: {packages.load(config.init).data}")
+    if parts.validation:
+        words.append(f"Weights chosen on: {', '.join(parts.validation)}.")
+    if parts.test:
+        words.append(f"Kept out of training: {', '.join(parts.test)}.")
+    elif data.folds:
+        words.append(f"Measured in {len(data.folds)} folds, each patient by weights that have not learnt from them.")
+    return " ".join(words)

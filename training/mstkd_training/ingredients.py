@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from .shapes import Shape, load_shapes
 from .synthetic_study import synthetic_study
 
 HEADS = "label_maps.tar.xz"
+FORMAT = 1
+"""Goes up whenever the same number would give another synthetic study."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,13 @@ def for_training(config: Config) -> Callable[[int], Sample] | None:
             f"data.synthetic={data.synthetic:g} with data.spacing={data.spacing:g}: synthetic studies have "
             f"{SPACING_MM:g} mm; set data.spacing={SPACING_MM:g}, or data.synthetic=0"
         )
-    made = read(data.source, data.cache, all_names(splits.read(config).patients, data))
+    without = all_names(splits.read(config).patients, data)
+    made = read(data.source, data.cache, without)
+    told = hashlib.sha256(" ".join([str(FORMAT), *sorted(without)]).encode()).hexdigest()
+    pool = data.cache / "synthetic" / told[:12]
 
     def study(number: int) -> Sample:
-        path = data.cache / "synthetic" / f"{number % data.synthetic_pool:05d}.npz"
+        path = pool / f"{number % data.synthetic_pool:05d}.npz"
         if not path.exists():
             save(made.study(int(path.stem)), path)
         return Load()(path)

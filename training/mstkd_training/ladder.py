@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
 
-from .statistics import Row, compare, estimate_rows, paired
+from .statistics import Row, compare, corrected, estimate_rows, paired
 from .tables import NAMES, of
 
 FULL = subset_name(SEQUENCES)
@@ -22,12 +22,11 @@ def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
     """
     first, *others = recipes
     patients = len({row["patient"] for row in recipes[first]})
-    regions = " | ".join(REGIONS)
     lines = [
         f"Dice of {patients} patients, each tested by weights that have not learnt from them; brackets: 95 % bootstrap",
         "interval over patients.",
         "",
-        f"| recipe | {regions} (mean of {len(NAMES)}) | {regions} (all four) | worst single sequence, WT |",
+        f"| recipe | {_head(f'mean of {len(NAMES)}')} | {_head('all four')} | WT, worst single sequence |",
         "|---" * (2 * len(REGIONS) + 2) + "|",
     ]
     for name, rows in recipes.items():
@@ -38,21 +37,25 @@ def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
     if others:
         lines += [
             "",
-            f"Minus {first}, mean of {len(NAMES)}: difference [95 % interval], p of the Wilcoxon signed-rank test over",
-            "patients, not corrected for the number of recipes.",
+            f"Minus {first}: difference [95 % interval], p of the Wilcoxon signed-rank test over patients, corrected",
+            "for three regions (Holm), not for the number of recipes.",
             "",
-            f"| recipe | {regions} |",
+            f"| recipe | {_head(f'mean of {len(NAMES)}')} |",
             "|---" * (len(REGIONS) + 1) + "|",
         ]
     for name in others:
         pairs = paired(recipes[first], recipes[name])
-        found = [compare(pairs, f"{region}_dice") for region in REGIONS]
+        found = corrected({region: compare(pairs, f"{region}_dice") for region in REGIONS})
         cells = [
-            f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}], p {one.p_value:.2g}"
-            for one in found
+            f"{one.difference.mean:+.3f} [{one.difference.low:+.3f}, {one.difference.high:+.3f}], p {one.p_holm:.2g}"
+            for one in found.values()
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _head(what: str) -> str:
+    return " | ".join(f"{region}, {what}" for region in REGIONS)
 
 
 def _cell(rows: Sequence[Row], region: str) -> str:
