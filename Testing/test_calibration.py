@@ -87,7 +87,7 @@ def test_thresholds_do_not_fall_from_the_whole_tumour_to_its_parts() -> None:
         assert own["WT"] <= own["TC"] <= own["ET"]
     found.voxels[:, :, :, 0], found.voxels[:, :, :, 2] = low, high
     found.voxels[:, :, :, 1] = low
-    assert calibration.fit(found).thresholds["T1"] == {"WT": 0.25, "TC": 0.25, "ET": 0.75}
+    assert calibration.fit(found).thresholds["T1"] == {"WT": 0.2, "TC": 0.2, "ET": 0.8}
 
 
 def test_a_threshold_moves_only_where_it_gains_enough() -> None:

@@ -36,6 +36,7 @@ REPORT = {
     "model": {
         "name": "student", "version": "1.2", "sha256": "ab12" * 16, "licence": "Research use only.",
         "citation": ["A. Author, First title, 2025", "B. Author, Second title, 2015"], "measured_on": 3,
+        "thresholds": {"WT": 0.45, "TC": 0.5, "ET": 0.5}, "temperature": 1.4, "mirror": True,
     },
     "device": {"name": "cpu", "reason": "CPU: no CUDA device found"},
     "tile": [80, 96, 80],
@@ -220,6 +221,12 @@ class TestMethods:
             "0.61 for tumour core and 0.35 for enhancing tumour from the same sequences." in methods_text(REPORT)
         )
         assert "from FLAIR+T2 has not been measured" in methods_text(changed("expected", {}))
+
+    def test_it_says_how_probabilities_became_masks(self) -> None:
+        text = methods_text(REPORT)
+        assert "were averaged over the image and its mirror image and interpolated linearly" in text
+        assert "thresholded as nested regions at 0.45 (WT), 0.50 (TC) and 0.50 (ET)." in text
+        assert "mirror" not in methods_text(changed("model.mirror", False))
 
     def test_it_names_model_grid_and_software(self) -> None:
         text = methods_text(REPORT)

@@ -26,7 +26,7 @@ def main(arguments: argparse.Namespace) -> None:
         return
     package = export(config, config.folder / "package")
     rows = evaluate(config, package)
-    print(write(config, rows, package.sha256, shlex.join(["python", *sys.argv])))
+    print(write(config, rows, package, shlex.join(["python", *sys.argv])))
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")
     # last: a run may be measured where its log has not been copied to

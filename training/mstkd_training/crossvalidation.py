@@ -23,6 +23,7 @@ from .config import Config
 from .continuity import as_trained
 from .counts import Counts
 from .distributed import join
+from .evaluate import use
 from .files import write_text
 from .networks import trained_student
 from .splits import test_patients
@@ -96,8 +97,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
         record = json.loads(path.read_text(encoding="utf-8"))
-        if record["sha256"] != packages.load(folder / "package").sha256:
-            print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
+        if not belongs(record, packages.load(folder / "package"), path):
             return None
         records.append(record)
     found = [row for record in records for row in record["rows"]]
@@ -107,6 +107,14 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         "table": table(found),
         "rows": found,
     }
+
+
+def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Path) -> bool:
+    """Whether an evaluation is of these weights, used as the package uses them; if not, that is printed."""
+    same = evaluation["sha256"] == package.sha256 and evaluation.get("use", use(package)) == use(package)
+    if not same:
+        print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
+    return same
 
 
 def _counted(fold: Config) -> Counts:

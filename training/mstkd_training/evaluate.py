@@ -106,6 +106,12 @@ def evaluate(config: Config, package: ModelPackage) -> list[Row]:
     return [rows[case.name, subset_name(subset)] for case in cases for subset in SUBSETS]
 
 
+def use(package: ModelPackage) -> dict[str, Any]:
+    """What a package does with the network's answer."""
+    temperatures = package.card.get("temperatures", {})
+    return {"thresholds": package.card["thresholds"], "temperatures": temperatures, "mirror": package.mirror}
+
+
 def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
     """What decides the rows: the weights, how they are used, and the data."""
     fingerprint = config.data.cache / "fingerprint.json"
@@ -113,24 +119,23 @@ def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
     return {
         "sha256": package.sha256,
         "spacing_mm": package.spacing,
-        "thresholds": package.card["thresholds"],
-        "temperatures": package.card.get("temperatures", {}),
-        "mirror": package.mirror,
+        **use(package),
         "layout": config.data.layout,
         "files_sha256": content.get("files_sha256"),
     }
 
 
-def write(config: Config, rows: list[Row], sha256: str, command: str) -> str:
+def write(config: Config, rows: list[Row], package: ModelPackage, command: str) -> str:
     """evaluation.json, .csv and .md in the run's folder, and the text of the last.
 
-    The hash ties the numbers to the weights they belong to; `command` is the one that was run.
+    The numbers are tied to the weights they belong to and how these are used; `command` is the one that was run.
     """
     folder = config.folder
     studies = list(dict.fromkeys(row["study"] for row in rows))
     record = {
         "format": FORMAT,
-        "sha256": sha256,
+        "sha256": package.sha256,
+        "use": use(package),
         "measured_on": studies,
         "command": command,
         "table": table(rows),

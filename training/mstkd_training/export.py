@@ -15,7 +15,7 @@ from .calibration import HALF
 from .config import Config
 from .continuity import as_trained, read, splits_hash
 from .crossvalidation import FILE as CROSSVALIDATION
-from .crossvalidation import calibration_of, evaluated_folds
+from .crossvalidation import belongs, calibration_of, evaluated_folds
 from .identity import identities
 from .networks import trained_student
 from .seen import chosen_on, seen
@@ -108,10 +108,7 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
     if not path.exists():
         return None
     evaluation = json.loads(path.read_text(encoding="utf-8"))
-    if evaluation["sha256"] != package.sha256:
-        print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
-        return None
-    return evaluation
+    return evaluation if belongs(evaluation, package, path) else None
 
 
 def _data(config: Config) -> str:

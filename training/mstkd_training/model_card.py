@@ -43,9 +43,12 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
     """
     configuration = package.card["training"]["configuration"]
     teacher = configuration["teacher"]["kind"]
-    terms = ", ".join(name for name, term in configuration["terms"].items() if term["weight"])
+    used = [name for name, term in configuration["terms"].items() if term["weight"]]
+    terms = ", ".join(name for name in used if teacher == "joint" or name != "teacher_segmentation")
+    released = sorted(name for name, formula in configuration["formulas"].items() if formula == "official")
+    formulas = f"as released: {', '.join(released)}" if released else "corrected"
     method = (
-        f"Distilled by the corrected method of MST-KDNet, teacher: {teacher}; terms: {terms}."
+        f"Distilled by the method of MST-KDNet, teacher: {teacher}; terms: {terms}; formulas {formulas}."
         if teacher != "none"
         else "Trained with random subsets of the sequences, without a teacher."
     )
@@ -57,7 +60,7 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         f"**Method.** {method} {package.card['training']['step']} steps; the whole configuration is in model.json.",
     ]
     if rows:
-        parts += ["## Quality", _quality(rows, package), "## Known failures", _failures(rows)]
+        parts += ["## Quality", _quality(rows, package), "## Known failures", _failures(rows, package)]
         parts += ["## Enhancing tumour that is not there", _false(rows)]
     else:
         parts += ["## Quality", "Not measured."]
@@ -91,7 +94,7 @@ def _quality(rows: Sequence[Row], package: ModelPackage) -> str:
     return "\n".join(lines)
 
 
-def _failures(rows: Sequence[Row]) -> str:
+def _failures(rows: Sequence[Row], package: ModelPackage) -> str:
     full = of(rows, NAMES[-1])
     lines = ["Lowest Dice with all four sequences:", ""]
     for region in REGIONS:
@@ -100,9 +103,8 @@ def _failures(rows: Sequence[Row]) -> str:
         lines.append(f"* {region}: {told}")
     lines += [
         "",
-        "It has seen adult glioma before treatment, on skull-stripped, co-registered images. Children, resection",
-        "cavities, metastases and other diseases are outside of what it knows, and it gives no warning there. Thin",
-        "enhancing rims suffer from its grid of 2 mm.",
+        "What its data do not hold is outside of what it knows, and it gives no warning there: children, metastases,",
+        f"other diseases, artefacts. It computes on a grid of {package.spacing:g} mm, from which thin rims suffer.",
     ]
     return "\n".join(lines)
 

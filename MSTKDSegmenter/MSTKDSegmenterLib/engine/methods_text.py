@@ -73,12 +73,14 @@ def _preparation(harmonising: Mapping[str, Any]) -> str:
 def _prediction(report: Mapping[str, Any]) -> str:
     reference = report["harmonising"]["reference"]
     grid = report["inputs"][reference]["grid"]
-    looks = "averaged over the image and its mirror image and " if report["model"].get("mirror") else ""
+    model = report["model"]
+    looks = "averaged over the image and its mirror image and " if model.get("mirror") else ""
+    values = listed(f"{value:.2f} ({region})" for region, value in model.get("thresholds", {}).items())
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
         f"necrotic or non-enhancing core, oedema and enhancing tumour, which were {looks}interpolated linearly to the "
         f"native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and thresholded "
-        "as nested regions."
+        f"as nested regions{f' at {values}' if values else ''}."
     )
 
 

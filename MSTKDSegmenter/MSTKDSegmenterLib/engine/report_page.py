@@ -151,6 +151,7 @@ def _computation(body: Element, report: Mapping[str, Any]) -> None:
         "Model": f"{model['name']} {model['version']}",
         "SHA-256 of its weights": model["sha256"],
         "Licence": model["licence"],
+        **_decision(model),
         "Device": report["device"]["reason"],
         "Working grid": f"{times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}",
         "Time": f"{report['seconds']['total']:.1f} s",
@@ -161,6 +162,18 @@ def _computation(body: Element, report: Mapping[str, Any]) -> None:
     for name, value in facts.items():
         _add(entries, "dt", name)
         _add(entries, "dd", value)
+
+
+def _decision(model: Mapping[str, Any]) -> dict[str, str]:
+    """How probabilities became masks; nothing in reports that were written before this was noted."""
+    if "thresholds" not in model:
+        return {}
+    thresholds = ", ".join(f"{region} {value:.2f}" for region, value in model["thresholds"].items())
+    return {
+        "Thresholds": thresholds,
+        "Temperature of the logits": f"{model['temperature']:g}",
+        "Mirrored image": "looked at too, and averaged" if model["mirror"] else "not used",
+    }
 
 
 def _words(body: Element, report: Mapping[str, Any]) -> None:
