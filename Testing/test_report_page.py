@@ -227,6 +227,11 @@ class TestMethods:
         assert "were averaged over the image and its mirror image and interpolated linearly" in text
         assert "thresholded as nested regions at 0.45 (WT), 0.50 (TC) and 0.50 (ET)." in text
         assert "mirror" not in methods_text(changed("model.mirror", False))
+        older = copy.deepcopy(REPORT)
+        for key in ("thresholds", "temperature", "mirror"):
+            del older["model"][key]
+        assert "thresholded as nested regions." in methods_text(older)
+        assert "Thresholds" not in page(older)
 
     def test_it_names_model_grid_and_software(self) -> None:
         text = methods_text(REPORT)

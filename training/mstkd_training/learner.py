@@ -48,8 +48,7 @@ class Learner:
         student = first_student(config)
         self.average = new_average(student, optim.ema).to(device)
         teacher = new_teacher(config, self.average)
-        # oneDNN and cuDNN are quicker with the channels of a voxel side by side
-        self.distillation = Distillation(student, teacher, config).to(device, memory_format=torch.channels_last_3d)
+        self.distillation = Distillation(student, teacher, config).to(device)
         self.discriminator = self._new_discriminator()
         self._step_module = world.wrap(self.distillation)
         self._discriminator_module = self.discriminator and world.wrap(self.discriminator)
@@ -117,7 +116,6 @@ class Learner:
         logged: dict[str, float] = {}
         for number, batch in enumerate(batches):
             batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
-            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last_3d)
             batch["labels"] = batch["labels"].long()  # here, as bytes are quicker to send to a GPU
             with ExitStack() as stack:
                 if number < len(batches) - 1:  # gradients travel between processes once per step

@@ -75,7 +75,8 @@ def _prediction(report: Mapping[str, Any]) -> str:
     grid = report["inputs"][reference]["grid"]
     model = report["model"]
     looks = "averaged over the image and its mirror image and " if model.get("mirror") else ""
-    values = listed(f"{value:.2f} ({region})" for region, value in model.get("thresholds", {}).items())
+    thresholds = model.get("thresholds", {})  # reports of before this was noted have none
+    values = listed(f"{value:.2f} ({region})" for region, value in thresholds.items()) if thresholds else ""
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
         f"necrotic or non-enhancing core, oedema and enhancing tumour, which were {looks}interpolated linearly to the "
