@@ -13,6 +13,7 @@ from mstkd_training.config import Config
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds
 from mstkd_training.export import export
 from mstkd_training.model_card import document
+from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
 from mstkd_training.trainer import Trainer
 from MSTKDSegmenterLib.engine.regions import REGIONS
@@ -50,7 +51,7 @@ def measured(config: Config) -> None:
                 for region in REGIONS:
                     row |= {f"{region}_dice": 0.6 + 0.2 * number, f"{region}_true_ml": 10.0, f"{region}_found_ml": 15.0}
                 rows.append(row)
-        record = {"sha256": package.sha256, "measured_on": patients, "command": f"eval {number}"}
+        record = {"format": FORMAT, "sha256": package.sha256, "measured_on": patients, "command": f"eval {number}"}
         record |= {"table": table(rows), "rows": rows}
         (fold.folder / "evaluation.json").write_text(json.dumps(record))
 

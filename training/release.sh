@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes a cross-validated package from the data, step by step: bash training/release.sh [overrides such as data.source=DIR]
-# Every step goes on where it was interrupted; what is finished is not done again. About four hours on two CPU cores.
+# Every step goes on where it was interrupted; what is finished is not done again. Hours on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

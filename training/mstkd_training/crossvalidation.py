@@ -16,14 +16,13 @@ from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import cache, counts
+from . import cache, counts, evaluate
 from .calibration import Calibration, Reliability, fit, none, reliability, rows
 from .cases import patient_of
 from .config import Config
 from .continuity import as_trained
 from .counts import Counts
 from .distributed import join
-from .evaluate import use
 from .files import write_text
 from .networks import trained_student
 from .splits import test_patients
@@ -80,15 +79,19 @@ def calibration_of(config: Config) -> Calibration:
 
     A run that is not of a cross-validation has none either.
     """
-    path = config.whole.folder / FILE
-    if not path.exists():
+    folder = config.whole.folder
+    if not (folder / FILE).exists():
         return none()
-    fitted = json.loads(path.read_text(encoding="utf-8"))["calibration"]
+    fitted = read(folder)["calibration"]
     return Calibration(**(fitted["all"] if config.fold is None else fitted["folds"][config.fold]))
 
 
 def evaluated_folds(config: Config) -> dict[str, Any] | None:
-    """The records of `eval.py` of all folds together; None unless all folds have one, of the weights they have now."""
+    """The records of `eval.py` of all folds together; None unless all folds have one, of the packages they have now.
+
+    Raises:
+        ValueError: one was made with metrics of another version.
+    """
     records = []
     for number in range(len(config.data.folds)):
         folder = config.of_fold(number).folder
@@ -96,7 +99,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         if not path.exists():
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = evaluate.read(folder)
         if not belongs(record, packages.load(folder / "package"), path):
             return None
         records.append(record)
@@ -111,7 +114,9 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
 
 def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Path) -> bool:
     """Whether an evaluation is of these weights, used as the package uses them; if not, that is printed."""
-    same = evaluation["sha256"] == package.sha256 and evaluation.get("use", use(package)) == use(package)
+    same = evaluation["sha256"] == package.sha256 and evaluation.get("use", evaluate.use(package)) == evaluate.use(
+        package
+    )
     if not same:
         print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
     return same

@@ -139,7 +139,7 @@ def findings(
         if expectation.grade == NOT_RELIABLE:
             found.append(
                 f"{region} ({FULL_NAME[region]}) is not reliable from {subset_name(given)}: "
-                f"mean Dice {expectation.dice:.2f} on the studies that measured it."
+                f"mean Dice {expectation.dice:.2f} on the studies that it was measured on."
             )
     return found
 
