@@ -13,6 +13,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 import tiny_run
 from mstkd_training import calibration, counts
+from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
 from mstkd_training.crossvalidation import calibration_of, crossvalidate
@@ -127,11 +128,16 @@ def test_counts_come_back_for_the_same_weights_and_data_only(tmp_path: Path) -> 
     assert np.array_equal(back.voxels, written.voxels)
 
 
+def flipped(study: Sample) -> Sample:
+    image, brain, labels = (array[..., ::-1].copy() for array in (study.image, study.brain, study.labels))
+    return Sample(study.patient, image, brain, labels, study.origin)
+
+
 def test_the_mirrored_image_is_answered_mirrored(tmp_path: Path) -> None:
     config = tiny_run.configuration(tiny_run.settings(tmp_path))
     study, network = tiny_run.sample(0, "a"), new_student(config).eval()
     one = counts.count(network, {"a": study}, 2.0, torch.device("cpu"), mirror=True)
-    other = counts.count(network, {"a": counts.flipped(study)}, 2.0, torch.device("cpu"), mirror=True)
+    other = counts.count(network, {"a": flipped(study)}, 2.0, torch.device("cpu"), mirror=True)
     # an average over both looks does not know which of them came first; sums of floats may cross the border of a bin
     assert np.abs(one.voxels - other.voxels).sum() <= 0.001 * one.voxels.sum()
     alone = counts.count(network, {"a": study}, 2.0, torch.device("cpu"))

@@ -61,12 +61,19 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
 
 
-def answer(network: MSTKDNet, channels: np.ndarray, present: tuple[bool, ...] = ALL) -> np.ndarray:
-    """The network applied by hand, softmax in NumPy."""
+def logits(network: MSTKDNet, channels: np.ndarray, present: tuple[bool, ...] = ALL) -> np.ndarray:
+    """The network applied by hand."""
     with torch.no_grad():
-        logits = network(torch.from_numpy(channels.copy())[None], torch.tensor([present]).float())[0]
-    powers = np.exp(logits.numpy().astype(float))
+        return network(torch.from_numpy(channels.copy())[None], torch.tensor([present]).float())[0].numpy()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits.astype(float))
     return powers / powers.sum(axis=0)
+
+
+def answer(network: MSTKDNet, channels: np.ndarray, present: tuple[bool, ...] = ALL) -> np.ndarray:
+    return softmax(logits(network, channels, present))
 
 
 def test_a_volume_goes_through_the_network_whole(network: MSTKDNet) -> None:
@@ -98,10 +105,11 @@ def test_tiles_are_averaged_as_monai_does(network: MSTKDNet) -> None:
     given = torch.ones(1, 4)
     inferer = inferers.SlidingWindowInferer((16, 24, 16), overlap=0.5, mode="gaussian", sigma_scale=0.125)
     with torch.no_grad():
-        expected = inferer(torch.from_numpy(channels)[None], lambda x: network(x, given).softmax(dim=1))[0]
+        expected = inferer(torch.from_numpy(channels)[None], lambda x: network(x, given))[0]
     prediction = predict(network, channels, ALL, CPU, Job(), tile=(16, 24, 16))
     assert prediction.tile == (16, 24, 16)
-    np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(prediction.logits, expected, atol=1e-4)
+    np.testing.assert_allclose(prediction.probabilities, expected.softmax(dim=0), atol=1e-5)
 
 
 def test_tiles_give_probabilities_that_sum_to_one(network: MSTKDNet) -> None:
@@ -269,7 +277,7 @@ def test_the_same_input_gives_the_same_result_and_leaves_everything_as_it_was(
 def test_mirroring_averages_with_the_mirrored_image(network: MSTKDNet) -> None:
     channels = noise(16, 16, 24)
     mirrored = channels[..., ::-1]
-    expected = (answer(network, channels) + answer(network, mirrored)[..., ::-1]) / 2
+    expected = softmax((logits(network, channels) + logits(network, mirrored)[..., ::-1]) / 2)
     found = predict(network, channels, ALL, CPU, Job(), mirror=True).probabilities
     np.testing.assert_allclose(found, expected, atol=1e-5)
     of_mirrored = predict(network, mirrored, ALL, CPU, Job(), mirror=True).probabilities
@@ -278,11 +286,8 @@ def test_mirroring_averages_with_the_mirrored_image(network: MSTKDNet) -> None:
 
 def test_a_temperature_divides_the_logits(network: MSTKDNet) -> None:
     channels = noise(16, 16, 16)
-    with torch.inference_mode():
-        logits = network(torch.from_numpy(channels)[None], torch.ones(1, 4))[0].numpy()
-    weights = np.exp(logits / 2.5)
     found = predict(network, channels, ALL, CPU, Job(), temperature=2.5).probabilities
-    np.testing.assert_allclose(found, weights / weights.sum(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found, softmax(logits(network, channels) / 2.5), atol=1e-5)
 
 
 def test_a_result_that_is_not_finite_is_never_returned(network: MSTKDNet) -> None:

@@ -78,12 +78,13 @@ def test_a_subset_may_have_its_own_threshold(folder: Path) -> None:
     assert package.thresholds(["FLAIR", "T2"]) == {"WT": 0.5, "TC": 0.5, "ET": 0.5}
 
 
-def test_a_subset_may_have_a_temperature_and_a_model_its_mirrored_look(folder: Path) -> None:
-    assert (packages.load(folder).temperature(["FLAIR"]), packages.load(folder).mirror) == (1.0, False)
-    edit(folder, temperatures={"FLAIR+T2": 1.7}, mirror=True)
+def test_a_subset_may_have_a_temperature_and_a_model_its_mirrored_look_and_tiles(folder: Path) -> None:
+    package = packages.load(folder)
+    assert (package.temperature(["FLAIR"]), package.mirror, package.tile) == (1.0, False, None)
+    edit(folder, temperatures={"FLAIR+T2": 1.7}, mirror=True, tile=[64, 80, 64])
     package = packages.load(folder)
     assert (package.temperature(["T2", "FLAIR"]), package.temperature(["FLAIR"])) == (1.7, 1.0)
-    assert package.mirror
+    assert (package.mirror, package.tile) == (True, (64, 80, 64))
 
 
 def test_the_network_is_built_once_and_leaves_the_random_numbers_alone(folder: Path) -> None:
@@ -193,6 +194,9 @@ def test_a_description_that_is_no_json_object_is_refused(folder: Path, content: 
         ("temperatures", {"FLAIR": 0}),
         ("temperatures", {"T3": 1.0}),
         ("mirror", 1),
+        ("tile", [64, 64]),
+        ("tile", [64, 64, 8]),
+        ("tile", [64, 64, 64.0]),
     ],
 )
 def test_a_description_of_something_the_engine_cannot_do_is_refused(folder: Path, key: str, value: object) -> None:

@@ -227,6 +227,10 @@ class TestMethods:
         assert "were averaged over the image and its mirror image and interpolated linearly" in text
         assert "thresholded as nested regions at 0.45 (WT), 0.50 (TC) and 0.50 (ET)." in text
         assert "mirror" not in methods_text(changed("model.mirror", False))
+        assert "enhancing tumour, which" in text
+        assert "enhancing tumour in overlapping parts of 72 × 80 × 64 voxels, which" in methods_text(
+            changed("tile", [64, 80, 72])
+        )
         older = copy.deepcopy(REPORT)
         for key in ("thresholds", "temperature", "mirror"):
             del older["model"][key]

@@ -60,7 +60,7 @@ def test_the_same_study_gives_the_same_result_twice(
     np.testing.assert_array_equal(again.labels, straight.labels)
 
 
-def test_the_package_decides_on_temperature_and_mirroring(
+def test_the_package_decides_on_temperature_mirroring_and_tiles(
     study: PhantomStudy, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -70,9 +70,9 @@ def test_the_package_decides_on_temperature_and_mirroring(
         return predict(*arguments)
 
     monkeypatch.setattr(module, "predict", predicting)
-    card = {**package.card, "temperatures": {"FLAIR+T2": 1.4}, "mirror": True}
+    card = {**package.card, "temperatures": {"FLAIR+T2": 1.4}, "mirror": True, "tile": [64, 72, 64]}
     run({name: study.images[name] for name in PAIR}, replace(package, card=card))
-    assert asked == [{"mirror": True, "temperature": 1.4}]
+    assert asked == [{"tile": (64, 72, 64), "mirror": True, "temperature": 1.4}]
 
 
 @pytest.mark.parametrize("subset", SUBSETS, ids=subset_name)

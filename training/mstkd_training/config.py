@@ -215,6 +215,7 @@ class Config(Section):
     init: Path | None = None  # folder of a model package whose weights the student starts from
     network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
     mirror: bool = False  # whether the package looks at the image mirrored left to right too
+    tile: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # z, y, x voxels seen at once; None: all
     seed: int = 0
     runs: Path = Path("runs")
     device: str = "auto"

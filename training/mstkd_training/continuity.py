@@ -13,8 +13,8 @@ from .config import Config
 from .files import write_text
 
 FREE = (
-    "device", "runs", "mirror", "checkpoint_every", "log_gradients_every", "validation.every", "optim.threads",
-    "optim.workers", "data.source", "data.workers", "data.in_memory",
+    "device", "runs", "mirror", "tile", "checkpoint_every", "log_gradients_every", "validation.every",
+    "optim.threads", "optim.workers", "data.source", "data.workers", "data.in_memory",
 )  # fmt: skip
 """Keys that may change while a run goes on: where and how fast it runs, and how often it tells about itself."""
 LOCAL = (*FREE, "data.cache")

@@ -12,15 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from MSTKDSegmenterLib.engine.device import Device
+from MSTKDSegmenterLib.engine.inference import predict
 from MSTKDSegmenterLib.engine.network import MSTKDNet
+from MSTKDSegmenterLib.engine.progress import Job
 from MSTKDSegmenterLib.engine.regions import REGIONS
-from MSTKDSegmenterLib.engine.sequences import SUBSETS
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence
+from MSTKDSegmenterLib.engine.tiles import Tile
 from tqdm import tqdm
 
 from .cache import Sample
 from .files import atomically
 from .losses.segmentation import one_hot, regions
-from .validation import predict
 
 BINS = 200
 SMALLEST = 1e-6
@@ -60,32 +63,34 @@ def count(
     spacing: float,
     device: torch.device,
     mirror: bool = False,
+    tile: Tile | None = None,
 ) -> Counts:
-    """Run a network on all subsets of studies on the working grid.
+    """Run a network on all subsets of studies on the working grid, as the engine runs it.
 
     Args:
-        network: in evaluation mode, on the device.
+        network: in evaluation mode.
         studies: by name.
         spacing: mm.
-        mirror: average with the prediction for the mirrored image, as inference does where a package wants it.
+        mirror, tile: as the engine's predict.
     """
+    there = Device(device.type, "asked for")
     shape = (len(SUBSETS), len(TEMPERATURES), len(REGIONS), 2, BINS)
     voxels = np.zeros((len(studies), *shape), dtype=np.int32)
     entropy = np.zeros(voxels.shape[:3])
     for number, (name, study) in enumerate(studies.items()):
+        truth = torch.from_numpy(study.labels.astype(np.int64))[None].to(device)
+        wanted = regions(one_hot(truth))[0].bool().flatten(1)
         for place, subset in enumerate(tqdm(SUBSETS, desc=name, leave=False)):
-            logits, truth = predict(network, study, subset, device)
-            mirrored = predict(network, flipped(study), subset, device)[0].flip(-1) if mirror else None
-            wanted = regions(one_hot(truth))[0].bool().flatten(1)
+            present = presence(subset)
+            image = study.image.astype(np.float32) * np.reshape(present, (-1, 1, 1, 1))
+            found = predict(network, image, present, there, Job(), tile, mirror)
+            logits = torch.from_numpy(found.logits)[None].to(device)
             for step, temperature in enumerate(TEMPERATURES):
-                classes = network.probabilities(logits.float() / temperature)
-                if mirrored is not None:
-                    classes = (classes + network.probabilities(mirrored.float() / temperature)) / 2
+                classes = network.probabilities(logits / temperature)
                 told = classes.gather(1, truth[:, None]).clamp_min(SMALLEST)
                 entropy[number, place, step] = -told.log().mean().item()
-                found = regions(classes)[0].flatten(1)
-                for region in range(len(REGIONS)):
-                    voxels[number, place, step, region] = binned(found[region], wanted[region])
+                for region, said in enumerate(regions(classes)[0].flatten(1)):
+                    voxels[number, place, step, region] = binned(said, wanted[region])
     patients = tuple(study.patient for study in studies.values())
     return Counts(tuple(studies), patients, voxels, entropy, spacing**3 / 1000)
 
@@ -94,12 +99,6 @@ def binned(probabilities: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
     """(n,) probabilities and whether each voxel belongs to the region -> (2, BINS) voxels, no and yes."""
     places = (probabilities * BINS).long().clamp_(0, BINS - 1) + BINS * truth.long()
     return torch.bincount(places.flatten(), minlength=2 * BINS).view(2, BINS).cpu().numpy()
-
-
-def flipped(study: Sample) -> Sample:
-    """Left for right."""
-    image, brain, labels = (array[..., ::-1].copy() for array in (study.image, study.brain, study.labels))
-    return Sample(study.patient, image, brain, labels, study.origin)
 
 
 def save(counts: Counts, path: Path, belongs_to: str) -> None:

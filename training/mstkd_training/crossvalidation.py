@@ -135,7 +135,7 @@ def _counted(fold: Config) -> Counts:
     names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
     fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
     files = fingerprint.get("files_sha256")
-    settings = [config.mirror, counts.BINS, counts.TEMPERATURES]
+    settings = [config.mirror, config.tile, counts.BINS, counts.TEMPERATURES]
     belongs_to = json.dumps([_hash(trained.network), names, files, settings])
     path = config.folder / "counts.npz"
     found = counts.load(path, belongs_to)
@@ -143,7 +143,7 @@ def _counted(fold: Config) -> Counts:
         torch.set_num_threads(config.optim.threads)
         device = join(config.device).device
         studies = dict(zip(names, cache.samples(data.cache, patients), strict=True))
-        found = counts.count(trained.network.to(device), studies, data.spacing, device, config.mirror)
+        found = counts.count(trained.network, studies, data.spacing, device, config.mirror, config.tile)
         counts.save(found, path, belongs_to)
     return found
 

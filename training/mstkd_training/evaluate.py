@@ -108,8 +108,12 @@ def evaluate(config: Config, package: ModelPackage) -> list[Row]:
 
 def use(package: ModelPackage) -> dict[str, Any]:
     """What a package does with the network's answer."""
-    temperatures = package.card.get("temperatures", {})
-    return {"thresholds": package.card["thresholds"], "temperatures": temperatures, "mirror": package.mirror}
+    return {
+        "thresholds": package.card["thresholds"],
+        "temperatures": package.card.get("temperatures", {}),
+        "mirror": package.mirror,
+        "tile": package.card.get("tile"),
+    }
 
 
 def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:

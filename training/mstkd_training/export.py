@@ -74,6 +74,7 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
         "mirror": config.mirror,
+        "tile": config.tile and list(config.tile),
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
         "ask for the citations given; the code around them is Apache-2.0.",
         "data": _data(config),

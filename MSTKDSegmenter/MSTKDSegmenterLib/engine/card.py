@@ -40,6 +40,8 @@ KEYS = ("format", "kind", *TEXTS, "citation", "network", "spacing_mm", "threshol
 
 COLDEST, HOTTEST = 0.1, 10.0
 """What logits may be divided by."""
+LEAST_TILE, LARGEST_TILE = 16, 1024
+"""Voxels of a tile's side."""
 
 AGAIN = "Copy the whole package folder again or choose another model."
 UPDATE = "Choose another model, or a version of MSTKDSegmenter that this one was made for."
@@ -93,6 +95,7 @@ def check(card: Mapping[str, Any], file: Path) -> None:
         f"numbers from {COLDEST} to {HOTTEST} for single subsets",
     )
     need(isinstance(card.get("mirror", False), bool), "mirror", "true or false")
+    need(_tile(card.get("tile")), "tile", f"three whole numbers of voxels from {LEAST_TILE} to {LARGEST_TILE}, or null")
     need(
         _quality(card["quality"], regions, rows),
         "quality",
@@ -123,6 +126,14 @@ def _thresholds(value: object, regions: list[str], subsets: list[str]) -> bool:
 def _temperatures(value: object, subsets: list[str]) -> bool:
     return isinstance(value, dict) and all(
         subset in subsets and _number(number, COLDEST, HOTTEST) for subset, number in value.items()
+    )
+
+
+def _tile(value: object) -> bool:
+    return value is None or (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(side, int) and _number(side, LEAST_TILE, LARGEST_TILE) for side in value)
     )
 
 

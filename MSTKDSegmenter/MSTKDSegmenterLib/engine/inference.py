@@ -27,11 +27,13 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "failed to
 
 @dataclass(frozen=True)
 class Prediction:
-    """probabilities: float32 (classes, z, y, x), sum 1. device and tile (z, y, x): what was used in the end.
+    """logits, probabilities: float32 (classes, z, y, x), the latter of sum 1 and after the temperature.
 
-    findings: one sentence for each time that something had to give way.
+    device and tile (z, y, x): what was used in the end. findings: one sentence for each time that something had to give
+    way.
     """
 
+    logits: np.ndarray
     probabilities: np.ndarray
     device: Device
     tile: Tile
@@ -50,8 +52,9 @@ def predict(
 ) -> Prediction:
     """Class probabilities of a normalised study.
 
-    The whole volume goes through the network at once where memory allows. Otherwise the tile is halved until it fits,
-    then the CPU takes over; each such step is a finding. The same input gives the same result, on the CPU bit for bit.
+    The volume goes through the network whole or in the given tiles, where memory allows. Otherwise the tile is halved
+    until it fits, then the CPU takes over; each such step is a finding. Where tiles overlap and where the mirrored
+    image is looked at too, logits are averaged. The same input gives the same result, on the CPU bit for bit.
 
     Args:
         network: in evaluation mode; it is left as it was.
@@ -59,7 +62,8 @@ def predict(
         present: for each channel, whether its sequence is given.
         device: from choose_device.
         job: gets progress from 0 to 1; a cancelled job stops between two layers of the network.
-        tile: (z, y, x) size of the largest tile in voxels; the whole volume if None.
+        tile: (z, y, x) size of the largest tile in voxels; the whole volume if None. Tiles overlap by half at least, so
+            they take several times as long as the whole.
         mirror: average with the prediction for the image mirrored left to right; takes twice as long.
         temperature: divides the logits, so that probabilities are as often right as they say; see ModelPackage.
 
@@ -77,8 +81,8 @@ def predict(
     tile = _fitting(limit, network, findings) if device.name == "cpu" else limit
     while True:
         try:
-            probabilities = _probabilities(network, channels, present, device, job, tile, mirror, temperature)
-            return Prediction(probabilities, device, tile, findings)
+            logits = _logits(network, channels, present, device, job, tile, mirror)
+            return Prediction(logits, _probabilities(network, logits, temperature), device, tile, findings)
         except Cancelled:
             raise
         except (RuntimeError, MemoryError) as error:
@@ -136,7 +140,7 @@ def _needed(tile: Tile, network: MSTKDNet) -> float:
     return float(np.prod(tile)) * network.config.width * BYTES_PER_VOXEL_AND_WIDTH
 
 
-def _probabilities(
+def _logits(
     network: MSTKDNet,
     channels: np.ndarray,
     present: Sequence[bool],
@@ -144,7 +148,6 @@ def _probabilities(
     job: Job,
     tile: Tile,
     mirror: bool,
-    temperature: float,
 ) -> np.ndarray:
     """One attempt, float32 (classes, z, y, x)."""
     torch = require_torch()
@@ -166,14 +169,20 @@ def _probabilities(
             piece = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None].to(device.name)
             for flip in flips:
                 logits = network(piece.flip(flip) if flip else piece, given)
-                result = network.probabilities(logits / temperature)
-                result = (result.flip(flip) if flip else result)[0].cpu().numpy()
+                result = (logits.flip(flip) if flip else logits)[0].cpu().numpy()
                 total[(slice(None), *place)] += weight * result
                 divisor[place] += weight
     total /= divisor
     if not np.isfinite(total).all():
         raise RuntimeError(f"the network gave values that are not finite on {device.name}")
     return np.ascontiguousarray(total[(slice(None), *(slice(0, side) for side in shape))])
+
+
+def _probabilities(network: MSTKDNet, logits: np.ndarray, temperature: float) -> np.ndarray:
+    """float32 (classes, z, y, x), on the CPU."""
+    torch = require_torch()
+    with torch.inference_mode():
+        return network.probabilities(torch.from_numpy(logits)[None] / temperature)[0].numpy()
 
 
 @contextmanager

@@ -68,6 +68,12 @@ class ModelPackage:
         """Whether the image mirrored left to right is looked at too, as when the model was measured."""
         return bool(self.card.get("mirror", False))
 
+    @property
+    def tile(self) -> tuple[int, int, int] | None:
+        """(z, y, x) voxels of the overlapping tiles that the model looks at, as when it was measured; None: whole."""
+        tile = self.card.get("tile")
+        return None if tile is None else tuple(tile)
+
     def network(self) -> MSTKDNet:
         """The network in float32 on the CPU, in evaluation mode. Built by the first call, the same one ever after.
 
@@ -155,7 +161,7 @@ def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, 
         folder: the package folder; its parent exists.
         network: the trained network.
         card: kind, name, version, spacing_mm, thresholds, licence, data, intended_use, citation and quality, as they
-            shall stand in model.json; temperatures and mirror where wanted. The rest (format, network, weights,
+            shall stand in model.json; temperatures, mirror and tile where wanted. The rest (format, network, weights,
             CONVENTIONS of the kind) is filled in.
 
     Returns:

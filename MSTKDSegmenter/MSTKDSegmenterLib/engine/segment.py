@@ -74,7 +74,7 @@ def segment(
     with _timed(seconds, "predict"):
         prediction = predict(
             network, harmonised.channels, harmonised.present, chosen, job.part(0.55, 0.85),
-            mirror=package.mirror, temperature=package.temperature(study.subset),
+            tile=package.tile, mirror=package.mirror, temperature=package.temperature(study.subset),
         )  # fmt: skip
     with _timed(seconds, "back to the reference"):
         job.report("back to the reference", 0.85, f"on the grid of {harmonised.reference}")
