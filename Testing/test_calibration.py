@@ -100,12 +100,12 @@ def test_a_threshold_moves_only_where_it_gains_enough() -> None:
     assert calibration.fit(counted(said, true)).thresholds["T1"]["WT"] == 0.5
 
 
-def test_rows_give_what_was_found_and_what_of_it_is_false_in_millilitres() -> None:
+def test_rows_give_dice_and_millilitres() -> None:
     said, true = np.array([0.9, 0.9, 0.9, 0.1, 0.1]), np.array([True, True, False, True, False])
     row = calibration.rows(counted(said, true), calibration.none())[0]
     assert (row["study"], row["subset"]) == ("p0", NAMES[0])
     assert row["ET_dice"] == pytest.approx(2 * 2 / (3 + 3))
-    assert (row["ET_found_ml"], row["ET_true_ml"], row["ET_false_ml"]) == pytest.approx((0.024, 0.024, 0.008))
+    assert (row["ET_found_ml"], row["ET_true_ml"]) == pytest.approx((0.024, 0.024))
 
 
 def test_the_reliability_curve_is_on_the_diagonal_for_honest_probabilities_and_off_it_for_others() -> None:

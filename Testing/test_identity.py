@@ -18,7 +18,7 @@ from mstkd_training import cache, identity, patches, splits
 from mstkd_training.config import Config
 from mstkd_training.networks import first_student
 from mstkd_training.provenance import write
-from mstkd_training.seen import check_package, check_teacher, chosen_on, seen
+from mstkd_training.seen import check_package, check_run, chosen_on, seen
 from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
 from MSTKDSegmenterLib.engine.package import ModelPackage
@@ -87,8 +87,10 @@ def test_a_frozen_teacher_must_not_know_whom_its_student_is_tested_on(tmp_path: 
         student = frozen(tmp_path, cache=tmp_path / met, held_out=held_out, validation=validation)
         prepared(student, *everyone)
         with pytest.raises(ValueError, match=rf"run 'teacher' knows patients whom this run keeps apart \({met}\)"):
-            check_teacher(student)
-    check_teacher(prepared(frozen(tmp_path, cache=tmp_path / "two", held_out=["b"], validation=["c"]), *everyone))
+            check_run("teacher", student)
+    check_run(
+        "teacher", prepared(frozen(tmp_path, cache=tmp_path / "two", held_out=["b"], validation=["c"]), *everyone)
+    )
 
 
 def test_what_a_teachers_teacher_has_seen_counts(tmp_path: Path) -> None:
@@ -101,13 +103,13 @@ def test_what_a_teachers_teacher_has_seen_counts(tmp_path: Path) -> None:
         tmp_path, "third", {"kind": "frozen", "run": "second"}, cache=tmp_path / "three", held_out=["a"]
     )
     with pytest.raises(ValueError, match="test: a"):
-        check_teacher(prepared(third, "a", "b", "c"))
+        check_run("second", prepared(third, "a", "b", "c"))
 
 
 def test_a_teacher_that_does_not_say_whom_it_has_seen_is_refused(tmp_path: Path) -> None:
     student = prepared(frozen(tmp_path, held_out=["b"]), "a", "b")
     with pytest.raises(FileNotFoundError, match="nobody knows whom run 'teacher' has learnt from"):
-        check_teacher(student)
+        check_run("teacher", student)
 
 
 def package(folder: Path, **card: object) -> ModelPackage:
@@ -152,6 +154,16 @@ def test_a_student_starts_with_the_weights_that_it_is_told_to(tmp_path: Path) ->
     found = first_student(prepared(config, "a", "b")).state_dict()
     for name, tensor in start.network().state_dict().items():
         assert np.array_equal(found[name].numpy(), tensor.numpy()), name
+
+
+def test_a_run_that_goes_on_from_another_has_seen_whom_that_one_has_seen(tmp_path: Path) -> None:
+    write(prepared(configuration(tmp_path, "first", held_out=["b"]), "a", "b"), step=0)
+    second = configuration(tmp_path, "second", cache=tmp_path / "two", held_out=["b"])
+    second = second.model_copy(update={"start": "first"})
+    assert seen(prepared(second, "b", "c")) == ["a", "c"]
+    third = configuration(tmp_path, "third", cache=tmp_path / "three", held_out=["a"])
+    with pytest.raises(ValueError, match=r"run 'first' knows patients whom this run keeps apart \(test: a\)"):
+        first_student(prepared(third.model_copy(update={"start": "first"}), "a", "b"))
 
 
 def test_a_start_is_noted_where_something_has_changed(tmp_path: Path) -> None:

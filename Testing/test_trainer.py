@@ -65,6 +65,21 @@ def test_two_steps_and_resume_and_two_steps_equal_four_steps_exactly(
         assert torch.equal(wanted, weights(resumed)[name]), name
 
 
+def test_a_run_goes_on_from_the_average_of_another_once_that_is_finished(settings: dict) -> None:
+    config = configuration(settings, name="first", teacher={"kind": "none"})
+    fit_and_stop(Trainer(config), 2)
+    second = configuration(settings, name="second", start="first", teacher={"kind": "frozen", "run": "first"})
+    with pytest.raises(ValueError, match="run 'first' has come to step 2 of 4, and this one builds on it"):
+        Trainer(second)
+    first = Trainer(config)
+    first.resume()
+    first.fit()
+    parts = Trainer(second).learner.distillation
+    wanted = first.learner.average.module.state_dict()
+    for network in (parts.student, parts.teacher):
+        assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
+
+
 @pytest.fixture
 def adversarial(settings: dict) -> dict:
     """Two steps with the discriminator, which needs larger crops."""

@@ -18,7 +18,6 @@ from mstkd_training.config import (
     DataConfig,
     OptimConfig,
     SubsetConfig,
-    TeacherConfig,
     load,
 )
 from mstkd_training.data import Composite, TrainingSet, transplant
@@ -131,12 +130,15 @@ def test_folds_that_share_a_patient_are_refused() -> None:
         Config(name="x", data=DataConfig(folds=(("a", "b"), ("b",)), test_share=0, validation_share=0))
 
 
-def test_a_fold_has_the_teacher_of_its_own_fold() -> None:
-    teacher = TeacherConfig(kind="frozen", run="teacher")
-    data = DataConfig(folds=(("a",), ("b",)))
-    config = CONFIG.model_copy(update={"teacher": teacher, "data": data})
-    assert config.teacher_folder == Path("runs/teacher")
-    assert config.of_fold(1).teacher_folder == Path("runs/teacher/fold1")
+def test_a_fold_builds_on_the_same_fold_of_another_run() -> None:
+    config = CONFIG.model_copy(update={"data": DataConfig(folds=(("a",), ("b",)))})
+    assert config.folder_of("teacher") == Path("runs/teacher")
+    assert config.of_fold(1).folder_of("teacher") == Path("runs/teacher/fold1")
+
+
+def test_a_student_starts_from_a_package_or_from_a_run() -> None:
+    with pytest.raises(ValueError, match="init=folder with start=other: the student starts from one of them"):
+        Config(name="x", init=Path("folder"), start="other")
 
 
 def test_a_sample_holds_all_sequences_and_which_of_them_the_student_sees() -> None:

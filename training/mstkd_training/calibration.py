@@ -74,10 +74,7 @@ def fit(counts: Counts) -> Calibration:
 
 
 def rows(counts: Counts, calibration: Calibration) -> list[Row]:
-    """What the calibration makes of studies: one row per study and subset, with Dice and volumes of each region.
-
-    `<region>_false_ml` is the volume found where the region is not.
-    """
+    """What the calibration makes of studies: one row per study and subset, with Dice and volumes of each region."""
     result = []
     for study, (name, patient) in enumerate(zip(counts.studies, counts.patients)):
         for place, subset in enumerate(map(subset_name, SUBSETS)):
@@ -86,11 +83,10 @@ def rows(counts: Counts, calibration: Calibration) -> list[Row]:
             for number, region in enumerate(REGIONS):
                 voxels = counts.voxels[study, place, step, number]
                 threshold = calibration.thresholds[subset][region]
-                above = voxels[:, _first(threshold) :].sum(axis=-1)
+                above = voxels[:, _first(threshold) :].sum()
                 row[f"{region}_dice"] = float(dice(voxels[None], threshold)[0])
                 row[f"{region}_true_ml"] = float(voxels[1].sum() * counts.millilitres)
-                row[f"{region}_found_ml"] = float(above.sum() * counts.millilitres)
-                row[f"{region}_false_ml"] = float(above[0] * counts.millilitres)
+                row[f"{region}_found_ml"] = float(above * counts.millilitres)
             result.append(row)
     return result
 

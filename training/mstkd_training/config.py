@@ -213,6 +213,7 @@ class Config(Section):
     fold: int | None = None  # set by of_fold
     size: str = "compact"
     init: Path | None = None  # folder of a model package whose weights the student starts from
+    start: str | None = None  # or name of a run under `runs` that it goes on from; a fold from that run's same fold
     network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
     mirror: bool = False  # whether the package looks at the image mirrored left to right too
     tile: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # z, y, x voxels seen at once; None: all
@@ -240,6 +241,8 @@ class Config(Section):
             )
         if len({name for fold in data.folds for name in fold}) < sum(map(len, data.folds)):
             raise ValueError("data.folds names a patient twice: everybody tests once")
+        if self.init is not None and self.start is not None:
+            raise ValueError(f"init={self.init} with start={self.start}: the student starts from one of them")
         if not self.terms.segmentation.weight:
             raise ValueError("terms.segmentation.weight is 0: the student has to learn from the labels")
         if self.teacher.kind == "joint" and not self.terms.teacher_segmentation.weight:
@@ -251,10 +254,9 @@ class Config(Section):
         """Where the run is; folds of a cross-validation are within the run that learns from all."""
         return self.runs / self.name / ("" if self.fold is None else f"fold{self.fold}")
 
-    @property
-    def teacher_folder(self) -> Path:
-        """Of a frozen teacher's run; a fold has a teacher of its own."""
-        return self.model_copy(update={"name": self.teacher.run}).folder
+    def folder_of(self, run: str) -> Path:
+        """Of another run that this one builds on; a fold builds on the same fold of it."""
+        return self.model_copy(update={"name": run}).folder
 
     def of_fold(self, number: int) -> Config:
         """The run of one fold of the cross-validation, counted from 0: its patients test, everybody else trains.

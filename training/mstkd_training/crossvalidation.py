@@ -95,7 +95,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
     records = []
     for number in range(len(config.data.folds)):
         folder = config.of_fold(number).folder
-        path = folder / "evaluation.json"
+        path = folder / evaluate.FILE
         if not path.exists():
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None

@@ -30,6 +30,7 @@ from .splits import test_patients
 from .tables import document, table
 
 DIGITS = 4
+FILE = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,7 @@ def write(config: Config, rows: list[Row], package: ModelPackage, command: str) 
         "refused": refusals(rows),
         "rows": rows,
     }
-    write_text(json.dumps(record, indent=2) + "\n", folder / "evaluation.json")
+    write_text(json.dumps(record, indent=2) + "\n", folder / FILE)
     with open(folder / "evaluation.csv", "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -163,7 +164,7 @@ def read(folder: Path) -> dict[str, Any]:
         FileNotFoundError: the run has not been evaluated.
         ValueError: it was evaluated with metrics of another version.
     """
-    path = folder / "evaluation.json"
+    path = folder / FILE
     if not path.exists():
         raise FileNotFoundError(
             f"{path} does not exist: run {folder.name!r} has not been evaluated, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import model_card, patches, splits
+from . import evaluate, model_card, patches, splits
 from .calibration import HALF
 from .config import Config
 from .continuity import as_trained, read, splits_hash
@@ -105,10 +104,10 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
     """The record of the run's own evaluation, or of those of its folds together; None if there is none."""
     if config.fold is None and config.data.folds:
         return evaluated_folds(config)
-    path = config.folder / "evaluation.json"
+    path = config.folder / evaluate.FILE
     if not path.exists():
         return None
-    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    evaluation = evaluate.read(config.folder)
     return evaluation if belongs(evaluation, package, path) else None
 
 
@@ -128,6 +127,8 @@ def _data(config: Config) -> str:
     words = [f"{told[0].upper()}{told[1:]}."]
     if config.init is not None:
         words.append(f"Started from {config.init.name}: {packages.load(config.init).data}")
+    if config.start is not None:
+        words.append(f"Went on from {config.start}: {_data(read(config.folder_of(config.start)))}")
     if parts.validation:
         words.append(f"Weights chosen on: {', '.join(parts.validation)}.")
     if parts.test:

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from . import checkpoint
 from .config import Config
 from .continuity import differing_runs, read, told
-from .seen import check_package, check_teacher
+from .seen import check_package, check_run
 
 
 def network_config(config: Config, size: str | None = None) -> NetworkConfig:
@@ -41,20 +41,24 @@ def new_student(config: Config) -> MSTKDNet:
 
 
 def first_student(config: Config) -> MSTKDNet:
-    """The student before its first step: new, or with the weights of the package that `init` names.
+    """The student before its first step: new, or with the weights of a package (`init`) or of a run (`start`).
 
     Raises:
-        ValueError: the package is of another network, or has learnt from patients whom this run keeps apart.
-        PackageError: it cannot be used.
+        ValueError: they are of another network, or have learnt from patients whom this run keeps apart.
+        PackageError: the package cannot be used.
+        FileNotFoundError: the run has no checkpoint or no provenance.json, or the data are not prepared.
     """
     student = new_student(config)
-    if config.init is None:
+    if config.init is not None:
+        package = load(config.init)
+        check_package(package, config)
+        weights, told_as = package.network(), f"init={config.init}"
+    elif config.start is not None:
+        weights, told_as = finished_student(config.start, config), f"start={config.start}"
+    else:
         return student
-    package = load(config.init)
-    check_package(package, config)
-    weights = package.network()
     if weights.config != student.config:
-        raise ValueError(f"init={config.init} holds {weights.config}, this run trains {student.config}: choose another")
+        raise ValueError(f"{told_as} holds {weights.config}, this run trains {student.config}: choose another")
     student.load_state_dict(weights.state_dict())
     return student
 
@@ -70,8 +74,7 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
     """The teacher that the configuration asks for.
 
     Raises:
-        ValueError: a frozen one has learnt from patients whom this run keeps apart.
-        FileNotFoundError: a frozen one's run has no checkpoint or no provenance.json, or the data are not prepared.
+        ValueError, FileNotFoundError: a frozen one cannot be used, see finished_student.
     """
     kind = config.teacher.kind
     if kind == "none":
@@ -79,8 +82,7 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
     if kind == "ema":
         return average.module
     if kind == "frozen":
-        check_teacher(config)
-        return trained_student(read(config.teacher_folder).at(config.runs)).network
+        return finished_student(config.teacher.run, config)
     return build(network_config(config, config.teacher.size))
 
 
@@ -132,3 +134,21 @@ def trained_student(config: Config) -> Trained:
         state["provenance"]["commit"],
         state.get("splits"),
     )
+
+
+def finished_student(name: str, config: Config) -> MSTKDNet:
+    """The student of another run, for this one to build on.
+
+    Raises:
+        ValueError: that run is not finished, or has learnt from patients whom this one keeps apart.
+        FileNotFoundError: it has no checkpoint or no provenance.json, or the data are not prepared.
+    """
+    check_run(name, config)
+    other = read(config.folder_of(name)).at(config.runs)
+    trained = trained_student(other)
+    if trained.reached < other.optim.steps:
+        raise ValueError(
+            f"run {name!r} has come to step {trained.reached} of {other.optim.steps}, and this one builds on it: "
+            "start it again, it goes on"
+        )
+    return trained.network

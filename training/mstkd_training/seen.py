@@ -20,7 +20,7 @@ def seen(config: Config) -> list[str]:
     Those of a frozen teacher are among them: what it has learnt from them goes into the student.
 
     Raises:
-        FileNotFoundError: the data are not prepared, or the teacher's run does not say whom it has seen.
+        FileNotFoundError: the data are not prepared, or a run that this one builds on does not say whom it has seen.
     """
     data, apart = config.data, splits.kept_apart(config)
     patients = set(splits.training_patients(config))
@@ -31,35 +31,35 @@ def seen(config: Config) -> list[str]:
     found = identities(patients, data)
     if config.init is not None:
         found |= _told(load(config.init))["seen"]
-    if config.teacher.kind == "frozen":
-        found |= _recorded(config.teacher_folder)["seen"]
+    for run in filter(None, (config.start, config.teacher.run)):
+        found |= _recorded(config.folder_of(run))["seen"]
     return sorted(found)
 
 
 def chosen_on(config: Config) -> list[str]:
-    """The patients, each by one name, who chose among the run's weights or among its teacher's."""
+    """The patients, each by one name, who chose among the run's weights or among those that it builds on."""
     found = identities(splits.validation_patients(config), config.data)
     if config.init is not None:
         found |= _told(load(config.init))["chosen_on"]
-    if config.teacher.kind == "frozen":
-        found |= _recorded(config.teacher_folder)["chosen_on"]
+    for run in filter(None, (config.start, config.teacher.run)):
+        found |= _recorded(config.folder_of(run))["chosen_on"]
     return sorted(found)
 
 
-def check_teacher(config: Config) -> None:
-    """Refuse a frozen teacher that has learnt from patients of this run's validation or test.
+def check_run(name: str, config: Config) -> None:
+    """Refuse to build on a run that has learnt from patients of this run's validation or test.
 
-    Patients who have chosen the teacher's weights may choose the student's, but not test it.
+    Patients who have chosen the other's weights may choose the student's, but not test it.
 
     Raises:
         ValueError: it has; the patients are named.
-        FileNotFoundError: its run does not say whom it has seen, or this run's data are not prepared.
+        FileNotFoundError: the other run does not say whom it has seen, or this run's data are not prepared.
     """
-    _check(f"the teacher of run {config.teacher.run!r}", _recorded(config.teacher_folder), config)
+    _check(f"run {name!r}", _recorded(config.folder_of(name)), config)
 
 
 def check_package(package: ModelPackage, config: Config) -> None:
-    """Refuse to start from weights that have learnt from patients of this run's validation or test; as check_teacher.
+    """Refuse to start from weights that have learnt from patients of this run's validation or test; as check_run.
 
     Raises:
         ValueError: they have, or the package does not say from whom; the patients are named.
