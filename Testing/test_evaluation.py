@@ -111,6 +111,25 @@ def test_each_subset_is_measured_on_what_users_get(
     assert rows[1]["WT_dice"] > 0.6
 
 
+def test_a_package_is_measured_under_a_name_of_its_own_and_never_on_whom_it_knows(
+    tmp_path: Path, package: ModelPackage
+) -> None:
+    known = package.card["training"]["seen"][0]
+    for held_out, met in (("somebody", None), (known, f"keeps apart \\(test: {known}\\)")):
+        data = {"cache": tmp_path / held_out, "held_out": [held_out], "test_share": 0, "validation_share": 0}
+        settings = Config(name="theirs", runs=tmp_path, data=data)
+        splits.write(splits.make([held_out, "another"], settings), settings)
+        if met is None:
+            assert evaluate.to_measure(package.folder, settings).sha256 == package.sha256
+        else:
+            with pytest.raises(ValueError, match=met):
+                evaluate.to_measure(package.folder, settings)
+    settings.folder.mkdir()
+    (settings.folder / "config.json").touch()
+    with pytest.raises(ValueError, match="theirs is of a run: give another name"):
+        evaluate.to_measure(package.folder, settings)
+
+
 @pytest.fixture
 def segmented(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The subsets that the engine was asked for, in order."""

@@ -1,17 +1,19 @@
 """Measure a run on its test studies: `python training/eval.py --config training/configs/dropout.yaml`.
 
-With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead.
+With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead. With
+`--package FOLDER name=theirs`, measure that package on the configuration's test studies, under a name of its own.
 """
 
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
 from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.comparison import compare_runs
 from mstkd_training.continuity import as_trained
 from mstkd_training.curves import draw, logged
-from mstkd_training.evaluate import evaluate, write
+from mstkd_training.evaluate import evaluate, to_measure, write
 from mstkd_training.export import export
 from mstkd_training.illustrate import illustrate
 from mstkd_training.plots import heat_map
@@ -19,12 +21,17 @@ from mstkd_training.tables import table
 
 
 def main(arguments: argparse.Namespace) -> None:
-    config = as_trained(configuration(arguments))
+    config = configuration(arguments)
+    if arguments.package:
+        package = to_measure(arguments.package, config)
+    else:
+        config = as_trained(config)
     show(config)
     if arguments.compare:
         print(compare_runs(config, arguments.compare))
         return
-    package = export(config, config.folder / "package")
+    if not arguments.package:
+        package = export(config, config.folder / "package")
     rows = evaluate(config, package)
     print(write(config, rows, package, shlex.join(["python", *sys.argv])))
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
@@ -36,5 +43,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = parser(__doc__, fold=True)
+    options.add_argument("--package", type=Path, metavar="FOLDER", help="measure this package, not a run's student")
     options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
     run(main, options)

@@ -1,37 +1,39 @@
 #!/usr/bin/env bash
 # Makes a cross-validated package from the data, step by step: bash training/release.sh [overrides such as data.source=DIR]
-# Every step goes on where it was interrupted; what is finished is not done again. Hours on two CPU cores.
+# Every step goes on where it was interrupted (Ctrl-C); what is finished is not done again. Many hours on two CPU cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-trap 'kill $(jobs -p) 2>/dev/null; exit 130' INT TERM
-trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
-base=(--config training/configs/base.yaml "$@")
-recipe=(--config training/configs/release.yaml "$@")
-dropout=(--config training/configs/release_dropout.yaml "$@")
+overrides=("$@")
+
+does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration of a run
+  "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
+}
+all_folds() {  # trains all folds of some runs, two at a time: one for each core
+  for run in "$@"; do
+    for fold in 0 1 2; do echo "--config training/configs/$run.yaml --fold $fold"; done
+  done | xargs -P 2 -L 1 "$python" training/train.py "${overrides[@]}"
+}
 
 # 1. the start of all folds: lesion patches in synthetic heads, nobody who is there as a study
-$python training/prepare.py "${base[@]}"
-$python -m torch.distributed.run --standalone --nproc-per-node=2 training/train.py "${base[@]}"
-$python training/export.py "${base[@]}" --output training/weights/base
+does prepare base
+"$python" -m torch.distributed.run --standalone --nproc-per-node=2 \
+  training/train.py --config training/configs/base.yaml "${overrides[@]}"
+does export base --output training/weights/base
 
-# 2. cross-validation of the recipe, beside what it has to beat; two runs at a time, one for each core
-$python training/prepare.py "${recipe[@]}"
-for fold in 0 1 2; do
-  $python training/train.py "${recipe[@]}" --fold $fold &
-  taught=$!
-  $python training/train.py "${dropout[@]}" --fold $fold
-  wait $taught
-done
-$python training/crossvalidate.py "${dropout[@]}"
-$python training/crossvalidate.py "${recipe[@]}" --against release_dropout
+# 2. cross-validation: the first half, then the second with a teacher and, in the same time, without
+does prepare release
+all_folds release_start
+all_folds release_dropout release
+does crossvalidate release_start
+does crossvalidate release_dropout
+does crossvalidate release --against release_start release_dropout
 
 # 3. the same folds as users get them: native voxels, calibrated on the patients of the other folds
-for fold in 0 1 2; do
-  $python training/eval.py "${recipe[@]}" --fold $fold
-done
+for fold in 0 1 2; do does eval release --fold $fold; done
 
 # 4. everybody trains; the package carries what the folds have measured
-$python training/train.py "${recipe[@]}"
-$python training/export.py "${recipe[@]}" --output MSTKDSegmenter/Resources/Models/mstkd-compact
+does train release_start
+does train release
+does export release --output MSTKDSegmenter/Resources/Models/mstkd-compact

@@ -12,7 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine.device import choose_device
 from MSTKDSegmenterLib.engine.errors import UnusableInput
-from MSTKDSegmenterLib.engine.package import ModelPackage
+from MSTKDSegmenterLib.engine.package import ModelPackage, load
 from MSTKDSegmenterLib.engine.regions import REGIONS, regions_of
 from MSTKDSegmenterLib.engine.segment import segment
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
@@ -21,11 +21,13 @@ from tqdm import tqdm
 
 from .cases import Case, find_cases
 from .config import Config
+from .continuity import FILE as RUN
 from .files import write_text
 from .lesions import lesion_scores
 from .metrics import region_scores
 from .published import benchmark
 from .rows import FORMAT, Row, append, begun, refusals
+from .seen import check_package
 from .splits import test_patients
 from .tables import document, table
 
@@ -105,6 +107,21 @@ def evaluate(config: Config, package: ModelPackage) -> list[Row]:
             append(row, path)
             rows[case.name, row["subset"]] = row
     return [rows[case.name, subset_name(subset)] for case in cases for subset in SUBSETS]
+
+
+def to_measure(folder: Path, config: Config) -> ModelPackage:
+    """A package that is not of a run, to be measured under a name of its own.
+
+    Raises:
+        ValueError: it has learnt from the test patients or does not say from whom, or the name is that of a run.
+        PackageError: it cannot be used.
+        FileNotFoundError: the data are not prepared.
+    """
+    if (config.folder / RUN).exists():
+        raise ValueError(f"{config.folder} is of a run: give another name for the results, such as name=measured")
+    package = load(folder)
+    check_package(package, config)
+    return package
 
 
 def use(package: ModelPackage) -> dict[str, Any]:
