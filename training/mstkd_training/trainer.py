@@ -40,6 +40,8 @@ class Trainer:
         self.world = world or join(config.device)
         self.splits = splits_hash(config)
         self.learner = Learner(config, self.world)
+        # now: the code on disk may be another by the time of a checkpoint
+        self.provenance = provenance.provenance(config.data.cache)
         self.run = uuid.uuid4().hex  # tells the checkpoints of one run from what another left under its name
         self.best = -1.0  # below any score
         self.validated = 0
@@ -54,7 +56,7 @@ class Trainer:
             told = {
                 "config": self.config.model_dump(mode="json"),
                 "splits": self.splits,
-                "provenance": provenance.provenance(self.config.data.cache),
+                "provenance": self.provenance,
             }
             numbers = {"run": self.run, "best": self.best, "validated": self.validated}
             checkpoint.save({**self.learner.state(), **numbers, **told, "random": states}, self.config.folder / name)
