@@ -22,16 +22,14 @@ from mstkd_training.tables import table
 
 def main(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
-    if arguments.package:
-        package = to_measure(arguments.package, config)
-    else:
+    if not arguments.package:
         config = as_trained(config)
     show(config)
     if arguments.compare:
         print(compare_runs(config, arguments.compare))
         return
-    if not arguments.package:
-        package = export(config, config.folder / "package")
+    own = config.folder / "package"
+    package = to_measure(arguments.package, config) if arguments.package else export(config, own)
     rows = evaluate(config, package)
     print(write(config, rows, package, shlex.join(["python", *sys.argv])))
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")

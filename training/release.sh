@@ -22,7 +22,7 @@ does prepare base
   training/train.py --config training/configs/base.yaml "${overrides[@]}"
 does export base --output training/weights/base
 
-# 2. cross-validation: the first half, then the second with a teacher and, in the same time, without
+# 2. cross-validation: the first part, then the second with a teacher and, in the same time, without
 does prepare release
 all_folds release_start
 all_folds release_dropout release

@@ -28,22 +28,13 @@ def seen(config: Config) -> list[str]:
         patients |= patches.patients(data) - apart
     if data.synthetic:
         patients |= shapes.patients(data.source) - all_names(splits.read(config).patients, data)
-    found = identities(patients, data)
-    if config.init is not None:
-        found |= _told(load(config.init))["seen"]
-    for run in filter(None, (config.start, config.teacher.run)):
-        found |= _recorded(config.folder_of(run))["seen"]
-    return sorted(found)
+    return sorted(identities(patients, data) | _inherited(config)["seen"])
 
 
 def chosen_on(config: Config) -> list[str]:
     """The patients, each by one name, who chose among the run's weights or among those that it builds on."""
-    found = identities(splits.validation_patients(config), config.data)
-    if config.init is not None:
-        found |= _told(load(config.init))["chosen_on"]
-    for run in filter(None, (config.start, config.teacher.run)):
-        found |= _recorded(config.folder_of(run))["chosen_on"]
-    return sorted(found)
+    chosen = identities(splits.validation_patients(config), config.data)
+    return sorted(chosen | _inherited(config)["chosen_on"])
 
 
 def check_run(name: str, config: Config) -> None:
@@ -80,6 +71,13 @@ def _check(who: str, told: dict[str, set[str]], config: Config) -> None:
             f"{who} knows patients whom this run keeps apart ({'; '.join(met)}): the student's scores would be too "
             "good. Train it with this run's splits, or choose others in data.held_out and data.validation"
         )
+
+
+def _inherited(config: Config) -> dict[str, set[str]]:
+    """What the package and the runs that a run builds on say of the patients behind their weights."""
+    told = [_told(load(config.init))] if config.init is not None else []
+    told += [_recorded(config.folder_of(run)) for run in (config.start, config.teacher.run) if run is not None]
+    return {key: set().union(*(one[key] for one in told)) for key in ("seen", "chosen_on")}
 
 
 def _told(package: ModelPackage) -> dict[str, set[str]]:
