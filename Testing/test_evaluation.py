@@ -121,6 +121,11 @@ def test_a_package_is_measured_under_a_name_of_its_own_and_never_on_whom_it_know
         splits.write(splits.make([held_out, "another"], settings), settings)
         if met is None:
             assert evaluate.to_measure(package.folder, settings).sha256 == package.sha256
+            finer = settings.model_copy(update={"data": settings.data.model_copy(update={"spacing": 1.0})})
+            with pytest.raises(
+                ValueError, match=r"works at 2 mm, .* are of 1 mm: give data\.spacing=2 "
+            ):
+                evaluate.to_measure(package.folder, finer)
         else:
             with pytest.raises(ValueError, match=met):
                 evaluate.to_measure(package.folder, settings)
@@ -195,7 +200,7 @@ def test_what_the_software_refuses_counts_as_nothing_found_and_is_told(
     assert refused["WT_true_ml"] == answered["WT_true_ml"] > 0
     assert answered["WT_dice"] > 0.6
     rows = [{**row, "refused": refused["refused"]} if row["subset"] == "T1ce" else row for row in made_up_rows()]
-    text = evaluate.write(settings, rows, used("abc"), COMMAND)
+    text = evaluate.write(settings, rows, used("abc"), COMMAND, {})
     assert "Refused by the software, and counted as empty masks: 4 of 60." in text
     assert f"s0 T1ce, s1 T1ce, s2 T1ce, s3 T1ce: {refused['refused']}" in text
     assert next(line for line in text.splitlines() if line.startswith("| T1ce |")).endswith("| 4 |")
@@ -262,8 +267,10 @@ def test_the_median_study_is_shown() -> None:
 
 def test_the_record_has_what_the_export_reads_and_is_plain_json(tmp_path: Path) -> None:
     settings, rows = config(tmp_path), made_up_rows()
-    evaluate.write(settings, rows, used("abc"), COMMAND)
+    curves = {"WT": {"error": 0.1, "voxels": [3.0], "said": [0.5], "true": [0.6]}}
+    evaluate.write(settings, rows, used("abc"), COMMAND, curves)
     record = json.loads((settings.folder / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert record["reliability"] == curves
     assert (record["sha256"], record["command"], record["measured_on"]) == ("abc", COMMAND, ["s0", "s1", "s2", "s3"])
     assert record["rows"] == rows
     assert record == evaluate.read(settings.folder)
@@ -308,7 +315,7 @@ def test_a_comparison_says_by_how_much_and_how_surely() -> None:
 
 def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, shift in (("other", 0.0), ("mine", 0.1)):
-        evaluate.write(config(tmp_path, name), made_up_rows(shift), used(f"hash of {name}"), COMMAND)
+        evaluate.write(config(tmp_path, name), made_up_rows(shift), used(f"hash of {name}"), COMMAND, {})
     monkeypatch.setattr(comparison.packages, "load", lambda f: SimpleNamespace(sha256=f"hash of {f.parent.name}"))
     drawn: list[str] = []
     monkeypatch.setattr(comparison, "illustrate", lambda config, packages, rows, path: drawn.extend(packages))
@@ -323,7 +330,7 @@ def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: py
 
 
 def test_a_run_that_was_not_evaluated_is_not_compared(tmp_path: Path) -> None:
-    evaluate.write(config(tmp_path), made_up_rows(), used("abc"), COMMAND)
+    evaluate.write(config(tmp_path), made_up_rows(), used("abc"), COMMAND, {})
     with pytest.raises(FileNotFoundError, match="'other' has not been evaluated"):
         comparison.compare_runs(config(tmp_path), "other")
     with pytest.raises(ValueError, match="the run itself"):
@@ -332,7 +339,7 @@ def test_a_run_that_was_not_evaluated_is_not_compared(tmp_path: Path) -> None:
 
 def test_an_evaluation_with_other_metrics_is_not_compared(tmp_path: Path) -> None:
     settings = config(tmp_path)
-    evaluate.write(settings, made_up_rows(), used("abc"), COMMAND)
+    evaluate.write(settings, made_up_rows(), used("abc"), COMMAND, {})
     path = settings.folder / "evaluation.json"
     record = json.loads(path.read_text())
     del record["format"]  # as the first version wrote it

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
 import tiny_run
+from mstkd_training import counts, evaluate
 from mstkd_training.config import Config
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds
 from mstkd_training.export import export
@@ -16,8 +20,13 @@ from mstkd_training.model_card import document
 from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
 from mstkd_training.trainer import Trainer
+from MSTKDSegmenterLib.engine.device import choose_device
+from MSTKDSegmenterLib.engine.inference import predict
+from MSTKDSegmenterLib.engine.package import ModelPackage
+from MSTKDSegmenterLib.engine.progress import Job
 from MSTKDSegmenterLib.engine.regions import REGIONS
-from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
+from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence, subset_name
+from tiny_run import PATIENTS
 
 NAMES = [subset_name(subset) for subset in SUBSETS]
 FOLDS = [["a", "b"], ["v", "t"]]
@@ -39,21 +48,30 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return config
 
 
+def rows_of(patient: str, dice: float) -> list[dict]:
+    rows = []
+    for name in NAMES:
+        row = {"study": patient, "patient": patient, "subset": name, "refused": None}
+        for region in REGIONS:
+            row |= {f"{region}_dice": dice, f"{region}_true_ml": 10.0, f"{region}_found_ml": 15.0}
+        rows.append(row)
+    return rows
+
+
+def leave(run: Config, package: ModelPackage, rows: list[dict], command: str, **more: object) -> None:
+    """Write what eval.py leaves in a run's folder."""
+    record = {"format": FORMAT, "sha256": package.sha256, "measured_on": [row["study"] for row in rows[:: len(NAMES)]]}
+    record |= {"command": command, "table": table(rows), "rows": rows, **more}
+    (run.folder / "evaluation.json").write_text(json.dumps(record))
+
+
 def measured(config: Config) -> None:
     """What eval.py leaves in each fold, with a Dice of 0.6 in the first and 0.8 in the second."""
     for number, patients in enumerate(FOLDS):
         fold = config.of_fold(number)
         package = export(fold, fold.folder / "package")
-        rows = []
-        for patient in patients:
-            for name in NAMES:
-                row = {"study": patient, "patient": patient, "subset": name, "refused": None}
-                for region in REGIONS:
-                    row |= {f"{region}_dice": 0.6 + 0.2 * number, f"{region}_true_ml": 10.0, f"{region}_found_ml": 15.0}
-                rows.append(row)
-        record = {"format": FORMAT, "sha256": package.sha256, "measured_on": patients, "command": f"eval {number}"}
-        record |= {"table": table(rows), "rows": rows}
-        (fold.folder / "evaluation.json").write_text(json.dumps(record))
+        rows = [row for patient in patients for row in rows_of(patient, 0.6 + 0.2 * number)]
+        leave(fold, package, rows, f"eval {number}")
 
 
 def test_the_run_of_all_patients_tests_nobody_and_says_how_it_was_measured(config: Config) -> None:
@@ -100,3 +118,34 @@ def test_a_card_without_measurements_says_so(config: Config) -> None:
     text = document(export(config, config.folder / "package"), [], {})
     assert "Not measured." in text
     assert "Trained with random subsets of the sequences, without a teacher. 1 steps" in text
+
+
+def test_the_curves_of_a_run_without_folds_are_of_its_package_as_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run.configuration(tiny_run.settings(tmp_path), teacher={"kind": "none"})
+    Trainer(run).fit()
+    package = export(run, run.folder / "package")
+    # as a package of a calibrated run would be
+    package = replace(package, card={**package.card, "temperatures": dict.fromkeys(NAMES, 2.0)})
+    curves = evaluate.reliability(run, package)
+    network, voxels, said, true = package.network(), 0, 0.0, 0
+    sample = tiny_run.sample(PATIENTS.index("t"), "t")
+    for subset in SUBSETS:
+        image = sample.image.astype(np.float32) * np.reshape(presence(subset), (-1, 1, 1, 1))
+        answer = predict(network, image, presence(subset), choose_device("cpu"), Job(), temperature=2.0)
+        found = answer.probabilities[:3].sum(axis=0)
+        voxels += np.count_nonzero(found >= 0.02)
+        said += found[found >= 0.02].sum()
+        true += np.count_nonzero((sample.labels != 3) & (found >= 0.02))
+    curve = {key: np.array(curves["WT"][key]) for key in ("voxels", "said", "true")}
+    assert curve["voxels"].sum() == voxels
+    assert (curve["voxels"] * curve["said"]).sum() == pytest.approx(said, rel=0.01)
+    assert (curve["voxels"] * curve["true"]).sum() == pytest.approx(true, rel=1e-4)
+
+    monkeypatch.setattr(counts, "count", lambda *_: pytest.fail("the counts are there"))
+    assert evaluate.reliability(run, package) == curves
+    leave(run, package, rows_of("t", 0.6), "eval", reliability=curves)
+    folder = export(run, run.folder / "package").folder
+    assert "(the studies above), for voxels with p of 0.02 or more" in (folder / "README.md").read_text()
+    assert (folder / "reliability.png").exists()

@@ -1,7 +1,8 @@
 """Measure a run on its test studies: `python training/eval.py --config training/configs/dropout.yaml`.
 
 With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead. With
-`--package FOLDER name=theirs`, measure that package on the configuration's test studies, under a name of its own.
+`--package FOLDER name=theirs`, measure that package on the configuration's test studies, under a name of its own, and
+write its model card there.
 """
 
 import argparse
@@ -9,11 +10,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from mstkd_training import model_card
 from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.comparison import compare_runs
 from mstkd_training.continuity import as_trained
 from mstkd_training.curves import draw, logged
-from mstkd_training.evaluate import evaluate, to_measure, write
+from mstkd_training.evaluate import evaluate, reliability, to_measure, write
 from mstkd_training.export import export
 from mstkd_training.illustrate import illustrate
 from mstkd_training.plots import heat_map
@@ -31,7 +33,10 @@ def main(arguments: argparse.Namespace) -> None:
     own = config.folder / "package"
     package = to_measure(arguments.package, config) if arguments.package else export(config, own)
     rows = evaluate(config, package)
-    print(write(config, rows, package, shlex.join(["python", *sys.argv])))
+    curves = reliability(config, package)
+    print(write(config, rows, package, shlex.join(["python", *sys.argv]), curves))
+    if arguments.package:
+        model_card.write(config.folder, package, rows, curves)
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")
     # last: a run may be measured where its log has not been copied to

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
+from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 
@@ -17,6 +19,8 @@ THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
 SMALLEST_GAIN = 0.005
 """Mean Dice by which other thresholds must beat one half: a few patients do not tell smaller differences."""
 HALF = 0.5
+LEAST = 0.02
+"""Probability from which a voxel counts for the curves of reliability; what lies below is the rest of the head."""
 
 _CENTRES = (np.arange(BINS) + 0.5) / BINS
 
@@ -47,6 +51,14 @@ def none() -> Calibration:
     """Temperatures of 1, thresholds of one half."""
     names = [subset_name(subset) for subset in SUBSETS]
     return Calibration(dict.fromkeys(names, 1.0), {name: dict.fromkeys(REGIONS, HALF) for name in names})
+
+
+def stored(package: ModelPackage) -> Calibration:
+    """What a package does."""
+    return Calibration(
+        {subset_name(subset): package.temperature(subset) for subset in SUBSETS},
+        {subset_name(subset): package.thresholds(subset) for subset in SUBSETS},
+    )
 
 
 def fit(counts: Counts) -> Calibration:
@@ -121,6 +133,18 @@ def reliability(
     kept = voxels.sum(axis=1) > 0
     all_of = voxels.sum(axis=1)[kept]
     return Reliability(all_of, said[kept] / all_of, true[kept] / all_of)
+
+
+def curves(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, dict[str, Any]]:
+    """The reliability of each region from LEAST on, as plain values for a JSON file."""
+    found = {region: reliability(counts, calibrations, region, LEAST) for region in REGIONS}
+    return {
+        region: {
+            "error": one.error,
+            **{key: getattr(one, key).round(5).tolist() for key in ("voxels", "said", "true")},
+        }
+        for region, one in found.items()
+    }
 
 
 def _first(threshold: float) -> int:

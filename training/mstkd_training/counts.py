@@ -6,6 +6,8 @@ them, without running the network again.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +23,14 @@ from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence
 from MSTKDSegmenterLib.engine.tiles import Tile
 from tqdm import tqdm
 
+from . import cache
 from .cache import Sample
+from .cases import patient_of
+from .config import Config
+from .distributed import join
 from .files import atomically
 from .losses.segmentation import one_hot, regions
+from .splits import test_patients
 
 BINS = 200
 SMALLEST = 1e-6
@@ -54,6 +61,29 @@ def joined(parts: Sequence[Counts]) -> Counts:
     )
     voxels, entropy = (np.concatenate([getattr(part, key) for part in parts]) for key in ("voxels", "entropy"))
     return Counts(studies, patients, voxels, entropy, parts[0].millilitres)
+
+
+def of_test_patients(
+    config: Config, network: MSTKDNet, path: Path, mirror: bool = False, tile: Tile | None = None
+) -> Counts:
+    """The counts on the patients who test; kept at `path`, as long as weights, data and settings are the same.
+
+    Raises:
+        FileNotFoundError: the data are not prepared.
+    """
+    data, patients = config.data, test_patients(config)
+    names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
+    fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
+    settings = [mirror, tile, BINS, TEMPERATURES]
+    belongs_to = json.dumps([_hash(network), names, fingerprint.get("files_sha256"), settings])
+    found = load(path, belongs_to)
+    if found is None:
+        torch.set_num_threads(config.optim.threads)
+        device = join(config.device).device
+        studies = dict(zip(names, cache.samples(data.cache, patients), strict=True))
+        found = count(network, studies, data.spacing, device, mirror, tile)
+        save(found, path, belongs_to)
+    return found
 
 
 @torch.no_grad()
@@ -119,3 +149,10 @@ def load(path: Path, belongs_to: str) -> Counts | None:
             return None
         names = (tuple(map(str, arrays[key])) for key in ("studies", "patients"))
         return Counts(*names, arrays["voxels"], arrays["entropy"], float(arrays["millilitres"]))
+
+
+def _hash(network: MSTKDNet) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

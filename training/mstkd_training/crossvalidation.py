@@ -5,32 +5,23 @@ Measured on the working grid, which takes minutes; `eval.py --fold` measures the
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from MSTKDSegmenterLib.engine import package as packages
-from MSTKDSegmenterLib.engine.network import MSTKDNet
-from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import cache, counts, evaluate
-from .calibration import Calibration, Reliability, fit, none, reliability, rows
-from .cases import patient_of
+from . import counts, evaluate
+from .calibration import Calibration, curves, fit, none, rows
 from .config import Config
 from .continuity import as_trained
 from .counts import Counts
-from .distributed import join
 from .files import write_text
 from .networks import trained_student
-from .splits import test_patients
 from .tables import table
 
 FILE = "crossvalidation.json"
-LEAST = 0.02
-"""Probability from which a voxel counts for reliability; what lies below is the rest of the head."""
 
 
 def crossvalidate(config: Config) -> dict[str, Any]:
@@ -52,7 +43,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     everyone = counts.joined(parts)
     record = {
         "calibration": {"all": asdict(fit(everyone)), "folds": [asdict(one) for one in fitted]},
-        "reliability": {region: _plain(reliability(everyone, own, region, LEAST)) for region in REGIONS},
+        "reliability": curves(everyone, own),
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],
     }
@@ -125,38 +116,10 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
 def _counted(fold: Config) -> Counts:
     """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
     config = as_trained(fold)
-    trained, data = trained_student(config), config.data
+    trained = trained_student(config)
     if trained.reached < config.optim.steps:
         raise ValueError(
             f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "
             f"training/train.py --fold {config.fold}` with this configuration again, it goes on"
         )
-    patients = test_patients(config)
-    names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
-    fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
-    files = fingerprint.get("files_sha256")
-    settings = [config.mirror, config.tile, counts.BINS, counts.TEMPERATURES]
-    belongs_to = json.dumps([_hash(trained.network), names, files, settings])
-    path = config.folder / "counts.npz"
-    found = counts.load(path, belongs_to)
-    if found is None:
-        torch.set_num_threads(config.optim.threads)
-        device = join(config.device).device
-        studies = dict(zip(names, cache.samples(data.cache, patients), strict=True))
-        found = counts.count(trained.network, studies, data.spacing, device, config.mirror, config.tile)
-        counts.save(found, path, belongs_to)
-    return found
-
-
-def _hash(network: MSTKDNet) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _plain(curve: Reliability) -> dict[str, Any]:
-    return {
-        "error": curve.error,
-        **{key: getattr(curve, key).round(5).tolist() for key in ("voxels", "said", "true")},
-    }
+    return counts.of_test_patients(config, trained.network, config.folder / "counts.npz", config.mirror, config.tile)

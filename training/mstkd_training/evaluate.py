@@ -19,9 +19,11 @@ from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 from MSTKDSegmenterLib.engine.study import study_from_files
 from tqdm import tqdm
 
+from .calibration import curves, stored
 from .cases import Case, find_cases
 from .config import Config
 from .continuity import FILE as RUN
+from .counts import of_test_patients
 from .files import write_text
 from .lesions import lesion_scores
 from .metrics import region_scores
@@ -113,7 +115,8 @@ def to_measure(folder: Path, config: Config) -> ModelPackage:
     """A package that is not of a run, to be measured under a name of its own.
 
     Raises:
-        ValueError: it has learnt from the test patients or does not say from whom, or the name is that of a run.
+        ValueError: it has learnt from the test patients or does not say from whom, the name is that of a run, or it
+            works at another spacing than the prepared data have.
         PackageError: it cannot be used.
         FileNotFoundError: the data are not prepared.
     """
@@ -121,7 +124,19 @@ def to_measure(folder: Path, config: Config) -> ModelPackage:
         raise ValueError(f"{config.folder} is of a run: give another name for the results, such as name=measured")
     package = load(folder)
     check_package(package, config)
+    if package.spacing != config.data.spacing:
+        raise ValueError(
+            f"{folder} works at {package.spacing:g} mm, the prepared data are of {config.data.spacing:g} mm: give "
+            f"data.spacing={package.spacing:g} and a data.cache of its own, and run `python training/prepare.py` so"
+        )
     return package
+
+
+def reliability(config: Config, package: ModelPackage) -> dict[str, dict[str, Any]]:
+    """Curves of what the package says about the test patients, on the working grid; see calibration.curves."""
+    path = config.folder / "evaluation.counts.npz"
+    found = of_test_patients(config, package.network(), path, package.mirror, package.tile)
+    return curves(found, dict.fromkeys(found.patients, stored(package)))
 
 
 def use(package: ModelPackage) -> dict[str, Any]:
@@ -147,7 +162,9 @@ def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
     }
 
 
-def write(config: Config, rows: list[Row], package: ModelPackage, command: str) -> str:
+def write(
+    config: Config, rows: list[Row], package: ModelPackage, command: str, reliability: dict[str, dict[str, Any]]
+) -> str:
     """evaluation.json, .csv and .md in the run's folder, and the text of the last.
 
     The numbers are tied to the weights they belong to and how these are used; `command` is the one that was run.
@@ -162,6 +179,7 @@ def write(config: Config, rows: list[Row], package: ModelPackage, command: str) 
         "command": command,
         "table": table(rows),
         "refused": refusals(rows),
+        "reliability": reliability,
         "rows": rows,
     }
     write_text(json.dumps(record, indent=2) + "\n", folder / FILE)

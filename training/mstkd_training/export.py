@@ -15,6 +15,7 @@ from .config import Config
 from .continuity import as_trained, read, splits_hash
 from .crossvalidation import FILE as CROSSVALIDATION
 from .crossvalidation import belongs, calibration_of, evaluated_folds
+from .crossvalidation import read as crossvalidated
 from .identity import identities
 from .networks import trained_student
 from .seen import chosen_on, seen
@@ -96,7 +97,7 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
     if measured is not None:
         card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
         written = packages.write(folder, trained.network, card)
-    model_card.write(written, measured, config.whole.folder / CROSSVALIDATION)
+    model_card.write(folder, written, measured["rows"] if measured else [], _reliability(config, measured))
     return written
 
 
@@ -109,6 +110,14 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
         return None
     evaluation = evaluate.read(config.folder)
     return evaluation if belongs(evaluation, package, path) else None
+
+
+def _reliability(config: Config, measured: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The curves of the cross-validation of a run that has folds, of the evaluation of one that has none."""
+    if not config.data.folds:
+        return measured.get("reliability", {}) if measured else {}
+    folder = config.whole.folder
+    return crossvalidated(folder)["reliability"] if (folder / CROSSVALIDATION).exists() else {}
 
 
 def _data(config: Config) -> str:

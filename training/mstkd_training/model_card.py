@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import plots
+from .calibration import LEAST
 from .files import write_text
 from .statistics import Row, estimate_rows
 from .tables import ALL, NAMES, of
@@ -19,19 +19,11 @@ FAILURES = 3
 """Studies that the card names per region."""
 
 
-def write(package: ModelPackage, measured: Mapping[str, Any] | None, crossvalidation: Path) -> None:
-    """Write README.md, and reliability.png if there is a cross-validation, into the package's folder.
-
-    Args:
-        measured: with the rows of an evaluation; None if the weights were not measured.
-        crossvalidation: crossvalidation.json, which need not exist.
-    """
-    curves = {}
-    if crossvalidation.exists():
-        curves = json.loads(crossvalidation.read_text(encoding="utf-8"))["reliability"]
-        plots.reliability(curves, package.folder / "reliability.png")
-    rows = measured["rows"] if measured else []
-    write_text(document(package, rows, curves), package.folder / "README.md")
+def write(folder: Path, package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write README.md, and reliability.png if there are curves; rows and curves as for `document`."""
+    if curves:
+        plots.reliability(curves, folder / "reliability.png")
+    write_text(document(package, rows, curves), folder / "README.md")
 
 
 def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]]) -> str:
@@ -39,7 +31,7 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
 
     Args:
         rows: of an evaluation on the native grid; may be empty.
-        curves: reliability by region, as crossvalidation.json has it; may be empty.
+        curves: reliability by region, see calibration.curves; may be empty.
     """
     configuration = package.card["training"]["configuration"]
     teacher = configuration["teacher"]["kind"]
@@ -66,11 +58,12 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         parts += ["## Quality", "Not measured."]
     if curves:
         errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
+        whom = "each calibrated on the other folds" if configuration["data"].get("folds") else "the studies above"
         parts += [
             "## Calibration",
-            "How often a voxel belonged to a region that was said to do so with probability p, over all subsets, for "
-            f"voxels with p of 0.02 or more. Expected calibration error: {errors}. Each study was calibrated on the "
-            "other folds.\n\n![Reliability curves](reliability.png)",
+            "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
+            f"studies ({whom}), for voxels with p of {LEAST:g} or more. Expected calibration error: {errors}.\n\n"
+            "![Reliability curves](reliability.png)",
         ]
     parts += ["## Citations", "\n".join(f"* {text}" for text in package.citation)]
     return "\n\n".join(parts) + "\n"
