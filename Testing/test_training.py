@@ -218,6 +218,20 @@ def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: 
     assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full
 
 
+def test_the_parts_of_the_release_go_on_from_each_other_on_the_same_folds() -> None:
+    parts = [load(CONFIGS / f"{name}.yaml") for name in ("release_start", "release_teacher", "release")]
+    assert [part.start for part in parts] == [None, "release_start", "release_teacher"]
+    assert parts[-1].teacher.run == "release_teacher"
+    assert all(part.data.folds == parts[0].data.folds for part in parts)
+
+
+def test_what_distillation_has_to_beat_differs_from_it_in_teacher_and_steps_alone() -> None:
+    taught, alone = (load(CONFIGS / f"{name}.yaml") for name in ("release", "release_dropout"))
+    optim = alone.optim.model_copy(update={"steps": taught.optim.steps})
+    assert alone.model_copy(update={"name": taught.name, "teacher": taught.teacher, "optim": optim}) == taught
+    assert alone.teacher.kind == "none"
+
+
 def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:
     config = load(CONFIGS / "teacher.yaml")
     assert config.subsets.probabilities(0)[SUBSETS.index(SEQUENCES)] > 0.98

@@ -22,18 +22,19 @@ does prepare base
   training/train.py --config training/configs/base.yaml "${overrides[@]}"
 does export base --output training/weights/base
 
-# 2. cross-validation: the first part, then the second with a teacher and, in the same time, without
+# 2. cross-validation: two parts without a teacher, then the third with one and, in the same time, without
 does prepare release
 all_folds release_start
+all_folds release_teacher
 all_folds release_dropout release
-does crossvalidate release_start
 does crossvalidate release_dropout
-does crossvalidate release --against release_start release_dropout
+does crossvalidate release --against release_dropout
 
 # 3. the same folds as users get them: native voxels, calibrated on the patients of the other folds
 for fold in 0 1 2; do does eval release --fold $fold; done
 
 # 4. everybody trains; the package carries what the folds have measured
 does train release_start
+does train release_teacher
 does train release
 does export release --output MSTKDSegmenter/Resources/Models/mstkd-compact
