@@ -122,9 +122,7 @@ def test_a_package_is_measured_under_a_name_of_its_own_and_never_on_whom_it_know
         if met is None:
             assert evaluate.to_measure(package.folder, settings).sha256 == package.sha256
             finer = settings.model_copy(update={"data": settings.data.model_copy(update={"spacing": 1.0})})
-            with pytest.raises(
-                ValueError, match=r"works at 2 mm, .* are of 1 mm: give data\.spacing=2 "
-            ):
+            with pytest.raises(ValueError, match=r"works at 2 mm, .* are of 1 mm: give data\.spacing=2 "):
                 evaluate.to_measure(package.folder, finer)
         else:
             with pytest.raises(ValueError, match=met):

@@ -92,6 +92,34 @@ def test_crops_around_tumour_have_it_in_their_middle() -> None:
     assert not all(middles(0.01))
 
 
+def test_crops_stay_in_the_brains_box_and_hold_the_chosen_tumour() -> None:
+    study = sample(0, side=60)
+    study.image[:, :20] = 0  # the brain is from 20 to 58 along z
+    study.labels[:] = 3
+    study.labels[21:25, 30:34, 55:57] = 0  # at its corner
+    still = {"rotation": 0, "scaling": 0, "shift": (0, 0, 0), "flips": (), "intensity": False, "focus": 1.0}
+    config = Config.model_validate({"name": "tiny", "augment": {**still, "crop": (16, 16, 16)}})
+    items = TrainingSet([study], [], config, 1)
+    for index in range(6):
+        assert (items[index]["labels"] == 0).sum() > 0.7 * 4 * 4 * 2
+        assert (items[index]["image"] != 0).float().mean() > 0.9
+    larger = TrainingSet(
+        [study], [], Config.model_validate({"name": "tiny", "augment": {**still, "crop": (48,) * 3}}), 1
+    )
+    # 38 of 48 voxels along z and 48 of 56 along y and x: the brain is in the middle of what is longer than it
+    planes = np.flatnonzero((larger[0]["image"] != 0).any(dim=0).float().mean(dim=(1, 2)) > 0.3)
+    assert abs((planes[0] + planes[-1]) / 2 - 23.5) <= 1
+
+
+def test_an_item_that_is_not_turned_has_the_voxels_of_its_study() -> None:
+    study = sample(0, side=20)
+    config = Config.model_validate({"name": "t", "augment": {"crop": (16,) * 3, "intensity": False, "affine": 0.5}})
+    middle = study.image[:, 2:-2, 2:-2, 2:-2].astype(np.float32)
+    items = TrainingSet([study], [], config, 1)
+    same = [any(np.array_equal(items[k]["image"], image) for image in (middle, middle[..., ::-1])) for k in range(20)]
+    assert 5 <= sum(same) <= 15
+
+
 def test_several_lesions_are_pasted_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     pasted = []
     monkeypatch.setattr(data, "transplant", lambda *arguments: pasted.append(arguments))

@@ -72,6 +72,7 @@ class AugmentConfig(Section):
     """Geometric and intensity augmentation; angles in radians, sizes in voxels of the working grid."""
 
     crop: tuple[PositiveInt, PositiveInt, PositiveInt] = (64, 80, 64)  # z, y, x
+    affine: float = Field(1.0, ge=0, le=1)  # share of items that are turned, scaled and shifted, which blurs them
     rotation: NonNegativeFloat = 0.25
     scaling: NonNegativeFloat = 0.18
     shift: tuple[NonNegativeFloat, NonNegativeFloat, NonNegativeFloat] = (9.0, 10.0, 9.0)

@@ -99,7 +99,7 @@ class TrainingSet(Dataset):
         self.geometry = Compose(
             [
                 RandAffined(
-                    keys, prob=1.0, rotate_range=[augment.rotation] * 3, scale_range=[augment.scaling] * 3,
+                    keys, prob=augment.affine, rotate_range=[augment.rotation] * 3, scale_range=[augment.scaling] * 3,
                     translate_range=augment.shift, spatial_size=augment.crop, mode=("bilinear", "nearest"),
                     padding_mode=("zeros", "zeros"),
                 ),
@@ -159,12 +159,20 @@ class TrainingSet(Dataset):
         return self.studies[rng.integers(len(self.studies))]
 
     def _around(self, composite: Composite, rng: np.random.Generator) -> Composite:
-        """The part that a turned and scaled crop around a chosen voxel may need, with that voxel in the middle."""
+        """The part that a turned and scaled crop with a chosen voxel may need.
+
+        That voxel is in the middle, unless the crop would reach out of the brain's box there: air teaches nothing.
+        """
         augment, shape = self.config.augment, composite.labels.shape
         tumour = np.flatnonzero(composite.labels != BACKGROUND)
-        brain = np.flatnonzero(composite.image.any(axis=0))
-        chosen = tumour if len(tumour) and rng.random() < augment.focus else brain
-        middle = np.unravel_index(chosen[rng.integers(len(chosen))], shape)
+        brain = composite.image.any(axis=0)
+        chosen = tumour if len(tumour) and rng.random() < augment.focus else np.flatnonzero(brain)
+        voxel = np.unravel_index(chosen[rng.integers(len(chosen))], shape)
+        middle = []
+        for axis, (place, side) in enumerate(zip(voxel, augment.crop, strict=True)):
+            inside = np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis})))
+            first, last = inside[0] + side // 2, inside[-1] + 1 - (side - side // 2)
+            middle.append(int(np.clip(place, first, last)) if first <= last else int(inside[0] + inside[-1] + 1) // 2)
         sides = [int(side * _REACH + 2 * shift) for side, shift in zip(augment.crop, augment.shift, strict=True)]
         low = [centre - side // 2 for centre, side in zip(middle, sides, strict=True)]
         high = [start + side for start, side in zip(low, sides, strict=True)]
