@@ -217,7 +217,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._update()
 
     def _update(self) -> None:
-        self._inputs.show(self._choices)
+        self._inputs.show(self._choices, self._parameterNode.samePatient)
         self._card.show(self._choices.volumes(), self._parameterNode.modelFolder)
         self._results.show(self._parameterNode.result)
         self._updateApply()

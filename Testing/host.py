@@ -296,7 +296,9 @@ def _put_launcher_on_path() -> None:
     """PythonSlicer is a launcher, a process between Slicer and the Python that computes; so is this script."""
     folder = Path(tempfile.mkdtemp(prefix="host-"))
     launcher = folder / "PythonSlicer"
-    launcher.write_text(f'#!/bin/sh\n{shlex.quote(sys.executable)} "$@"\nexit $?\n', encoding="utf-8")
+    # of a child that a signal ended, Slicer's launcher says that it failed and no more
+    script = f'#!/bin/sh\n{shlex.quote(sys.executable)} "$@"\ncode=$?\n[ $code -gt 128 ] && exit 1\nexit $code\n'
+    launcher.write_text(script, encoding="utf-8")
     launcher.chmod(0o755)
     os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
 

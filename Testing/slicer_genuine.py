@@ -25,7 +25,7 @@ DOCUMENTED = {
         *("title", "categories", "dependencies", "contributors", "helpText", "acknowledgementText"),
         *("addWidget", "isEntered"),
     },
-    "slicer.app.extensionsManagerModel()": {"interactive", "installExtensionFromServer"},
+    "slicer.app.extensionsManagerModel()": {"interactive", "installExtensionFromServer", "isExtensionInstalled"},
     "slicer.dicomDatabase": {"instanceValue", "isOpen"},
     "PyTorchUtils": {"PyTorchUtilsLogic", "installTorch"},
     "SampleData": {"SampleDataLogic", "registerCustomSampleDataSource", "registerCustomSampleDataCategory"},

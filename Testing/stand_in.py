@@ -64,7 +64,7 @@ def segment(study, package, device, progress, cancelled, keep=None):
         }},
         "unsupported": ["ET"],
         "volumes_ml": {{"WT": 1.0, "TC": 0.5, "ET": 0.25}},
-        "findings": ["Look here."],
+        "findings": [*study.notes, "Look here."],
         "seconds": {{"total": 1.0}},
         "software": {{"MSTKDSegmenter": "0", "python": "3", "torch": "2", "SimpleITK": "2", "numpy": "2"}},
         "intended_use": "Tests.",

@@ -66,7 +66,7 @@ def brainix(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def test_the_shipped_package_says_what_it_is_and_is_small():
-    package = load(default_folder("brain"))
+    package = load(default_folder("brain"), "brain")
     assert package.kind == "brain"
     assert "Apache-2.0" in package.licence
     assert package.quality.table

@@ -51,7 +51,10 @@ def test_different_patients_are_said_without_their_names() -> None:
         "T2": volume("t2", "T2", PatientID="4712", PatientName="Roe^Richard"),
     }
     [found] = concerns(chosen, tag_value)
-    assert (found.severity, "different patient IDs" in found.text) == ("warns", True)
+    assert (found.severity, "different patient IDs" in found.text) == ("blocks", True)
+    assert "tick 'Same patient" in found.text
+    [known] = concerns(chosen, tag_value, same_patient=True)
+    assert (known.severity, "tick" in known.text) == ("warns", False)
     assert not any(secret in found.text for secret in ("4711", "4712", "Doe", "Roe"))
 
 
@@ -109,6 +112,15 @@ def test_patients_and_dates_of_the_subject_hierarchy_count_where_there_is_no_hea
 def test_one_name_written_in_two_ways_is_one_patient() -> None:
     chosen = {"FLAIR": volume("flair", PatientName="Doe^Jane"), "T2": volume("t2", "T2", PatientName="DOE, JANE ")}
     assert concerns(chosen, tag_value) == []
+
+
+def test_voxels_that_are_no_numbers_warn() -> None:
+    flair = volume("flair")
+    voxels = slicer.util.arrayFromVolume(flair).astype(np.float32)
+    voxels[:2] = np.nan
+    slicer.util.updateVolumeFromArray(flair, voxels)
+    [found] = concerns({"FLAIR": flair})
+    assert (found.severity, "NaN" in found.text) == ("warns", True)
 
 
 def test_a_colour_volume_blocks() -> None:

@@ -208,34 +208,37 @@ class TestWithoutTheExtension:
     def without(self, application) -> None:
         (application.site / "PyTorchUtils.py").unlink()
 
-    def manager(self, monkeypatch, succeeds: bool) -> SimpleNamespace:
+    def manager(self, monkeypatch, downloads: bool = True, unpacks: bool = True) -> SimpleNamespace:
         """The Extensions Manager, as far as it is used."""
         model = SimpleNamespace(interactive=True, asked=[])
 
         def install(name: str, restart: bool = True, update: bool = False) -> bool:
-            model.asked.append((name, restart))
-            return succeeds
+            model.asked.append((name, restart, model.interactive))
+            return downloads
 
         model.installExtensionFromServer = install
+        model.isExtensionInstalled = lambda name: bool(model.asked) and unpacks
         monkeypatch.setattr(slicer.app, "extensionsManagerModel", lambda: model, raising=False)
         return model
 
     def test_it_is_offered_and_slicer_is_not_restarted_over_unsaved_work(self, application, monkeypatch) -> None:
-        model = self.manager(monkeypatch, succeeds=True)
+        model = self.manager(monkeypatch)
         assert not installing.ensure()
-        assert (model.asked, model.interactive) == ([("PyTorch", False)], False)
+        assert model.asked == [("PyTorch", False, False)]
+        assert model.interactive  # for the next module that installs one
         assert "extension PyTorch" in application.questions[0]
         assert "restart Slicer and press Apply again" in application.notes[0]
         assert application.pip_calls == []
 
     def test_it_may_be_declined(self, application, monkeypatch) -> None:
-        model = self.manager(monkeypatch, succeeds=True)
+        model = self.manager(monkeypatch)
         application.says_yes = False
         assert not installing.ensure()
         assert model.asked == []
 
-    def test_its_failure_says_how_to_get_it_by_hand(self, application, monkeypatch) -> None:
-        self.manager(monkeypatch, succeeds=False)
+    @pytest.mark.parametrize("what", ["downloads", "unpacks"])
+    def test_its_failure_says_how_to_get_it_by_hand(self, application, monkeypatch, what) -> None:
+        self.manager(monkeypatch, **{what: False})
         with pytest.raises(RuntimeError, match=r"could not be installed(.|\n)*PyTorch Utils(.|\n)*Without internet"):
             installing.ensure()
 

@@ -18,6 +18,7 @@ host.start()
 from MSTKDSegmenterLib import dependencies  # noqa: E402 - only the host makes it importable
 from MSTKDSegmenterLib import logic as logic_module  # noqa: E402
 from MSTKDSegmenterLib.self_test import made_up_volume  # noqa: E402
+from scene_volumes import put_below, volume  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,28 @@ class TestLogic:
         stand_in()
         with pytest.raises(ValueError, match=r"my FLAIR.*are the same image"):
             logic.segment({"FLAIR": flair, "T2": flair})
+
+    def test_what_the_scene_knows_of_the_volumes_stands_in_the_report(self, logic, stand_in) -> None:
+        stand_in()
+        flair, t2 = volume("flair"), volume("T1 here", "T2")
+        put_below(flair, "A", "20240101")
+        put_below(t2, "A", "20240601")
+        logic.segment({"FLAIR": flair, "T2": t2})
+        wrong, late, _ = logic.report["findings"]
+        assert "chosen as T2, but looks like T1" in wrong
+        assert "152 days apart" in late
+        reasons = {name: given["recognised_by"] for name, given in logic.report["inputs"].items()}
+        assert "flair" in reasons["FLAIR"] and reasons["T2"] == "given as T2"
+
+    def test_different_patients_are_refused_unless_that_is_said_to_be_wrong(self, logic, stand_in) -> None:
+        stand_in()
+        chosen = {"FLAIR": volume("flair"), "T2": volume("t2", "T2")}
+        for node, patient in zip(chosen.values(), "AB"):
+            put_below(node, patient, "20240101")
+        with pytest.raises(ValueError, match=r"different patient IDs.*same_patient=True"):
+            logic.segment(chosen)
+        logic.segment(chosen, same_patient=True)
+        assert "different patient IDs" in logic.report["findings"][0]
 
     def test_a_folder_without_a_model_is_a_value_error(self, logic, flair, tmp_path) -> None:
         with pytest.raises(ValueError, match=re.escape(str(tmp_path))):

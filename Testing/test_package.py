@@ -129,6 +129,10 @@ def test_a_brain_package_has_one_sequence_and_one_class(tmp_path: Path) -> None:
     card = {**CARD, "kind": "brain", "thresholds": {"brain": 0.5}, "quality": quality}
     package = packages.write(tmp_path / "brain", brain, card)
     assert package.thresholds() == {"brain": 0.5}
+    assert packages.load(tmp_path / "brain", "brain").sha256 == package.sha256
+    for look in (packages.load, packages.quality_table):
+        with pytest.raises(PackageError, match="of kind 'brain', expected 'tumour'"):
+            look(tmp_path / "brain")
     assert package.network().config.sequences == 1
     with pytest.raises(PackageError, match="network with 4 sequences and 4 classes"):
         packages.write(tmp_path / "wrong", brain, CARD)

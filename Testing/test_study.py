@@ -765,8 +765,9 @@ class TestOneStudy:
         write_series(tmp_path / "2", phantom(1), "1.2", {"0008|103e": "T2", "0008|0020": "20240303"})
         assert "20240102 and 20240303" in study_from_folder(tmp_path).notes[0]
         write_series(tmp_path / "3", phantom(2), "1.3", {"0008|103e": "FLAIR", "0010|0020": "P2"})
-        with pytest.raises(UnusableInput, match=r"different DICOM patient IDs"):
+        with pytest.raises(UnusableInput, match=r"different DICOM patient IDs.* --same-patient"):
             study_from_folder(tmp_path)
+        assert any("different DICOM patient IDs" in note for note in study_from_folder(tmp_path, True).notes)
 
     def test_an_empty_study_has_no_subset(self) -> None:
         assert Study({}).subset == ()

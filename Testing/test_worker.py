@@ -90,6 +90,19 @@ class TestLines:
         assert Grid.of(labels).matches(GRID)
         assert np.argwhere(sitk.GetArrayFromImage(labels)).min(axis=0).tolist() == [1, 1, 1]
 
+    def test_what_is_known_of_the_images_and_changed_in_them_reaches_the_report(self, stand_in, job, tmp_path) -> None:
+        values = sitk.GetArrayFromImage(sitk.ReadImage(job["sequences"]["FLAIR"]))
+        values[:2] = np.nan
+        sitk.WriteImage(GRID.image(values), job["sequences"]["FLAIR"])
+        known = {"names": {"FLAIR": "my scan"}, "reasons": {"FLAIR": "named 'dark'"}, "notes": ["It is old."]}
+        assert start(stand_in(), {**job, **known}, tmp_path).wait() == 0
+        report = json.loads((Path(job["output"]) / "report.json").read_text(encoding="utf-8"))
+        given = report["inputs"]["FLAIR"]
+        assert (given["source"], given["recognised_by"]) == ("my scan", "named 'dark'")
+        mended, told, _ = report["findings"]
+        assert "my scan" in mended and "NaN" in mended
+        assert told == "It is old."
+
     def test_probabilities_lie_there_too_when_they_are_wanted(self, stand_in, job, tmp_path) -> None:
         process = start(stand_in(), {**job, "probabilities": True}, tmp_path)
         written = last_line(process)["probabilities"]
@@ -265,6 +278,14 @@ class TestParent:
     def test_a_crash_is_an_error_and_not_the_end_of_the_parent(self, stand_in, job, number, said) -> None:
         stand_in(f"sys.stdout.flush(); os.kill(os.getpid(), {int(number)}); time.sleep(9)")
         with ChildJob(sys.executable, job) as running, pytest.raises(RuntimeError, match=said):
+            running.result()
+
+    def test_behind_a_launcher_a_crash_says_what_it_may_have_been(self, stand_in, job, tmp_path) -> None:
+        launcher = tmp_path / "PythonSlicer"
+        launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@" || exit 1\n')
+        launcher.chmod(0o755)
+        stand_in(f"sys.stdout.flush(); os.kill(os.getpid(), {int(signal.SIGKILL)}); time.sleep(9)")
+        with ChildJob(str(launcher), job) as running, pytest.raises(RuntimeError, match=r"memory runs out.*'cpu'"):
             running.result()
 
     def test_cancelling_ends_it_and_is_said(self, stand_in, job) -> None:

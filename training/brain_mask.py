@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
         note = {"note": arguments.note} if arguments.note else {}
         export(trained.average, arguments.package, {"steps": trained.step, **note})
     if arguments.evaluate:
-        package = packages.load(arguments.package)
+        package = packages.load(arguments.package, "brain")
         quality = measure(package, anatomies, arguments.data)
         export(package.network(), arguments.package, package.card["training"], quality)
 

@@ -150,8 +150,15 @@ class ChildJob:
 
 
 def _meaning(code: int) -> str:
-    if code in (-9, 137):  # SIGKILL, directly or as a shell reports it
+    if code == -9:  # SIGKILL, which Windows does not have
         return "killed by the system, as it does when memory runs out; close other programs and try again"
+    if (
+        code == 1
+    ):  # of Slicer's launcher, whatever happened to the Python behind it; the worker itself says why it fails
+        return (
+            "it crashed, or the system killed it, as it does when memory runs out; close other programs and try again, "
+            "or try the device 'cpu'"
+        )
     if code < 0:
         return f"it crashed with signal {-code}; try the device 'cpu'"
     return f"exit code {code}"

@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         )
     segment.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     segment.add_argument(
-        "--same-patient", action="store_true", help="the sequences are of one patient although their anatomy disagrees"
+        "--same-patient", action="store_true", help="the sequences are of one patient, whatever anatomy and headers say"
     )
     segment.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
     segment.add_argument("--force", action="store_true", help="write over results that are already in OUT")
@@ -97,16 +97,19 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
     from .engine.report_page import page
     from .engine.segment import segment
     from .engine.study import study_from_files, study_from_folder
+    from .engine.writing import write_image
     from .scene.segmentation import attribution, write_segmentation
 
     package = load(options.model or _shipped())
-    study = study_from_folder(options.folder) if options.folder is not None else study_from_files(given)
-    study.same_patient = options.same_patient
+    if options.folder is not None:
+        study = study_from_folder(options.folder, options.same_patient)
+    else:
+        study = study_from_files(given, options.same_patient)
     tune_cpu()
     result = segment(study, package, options.device, None if options.quiet else _show, stop.requested.is_set)
     with _all_or_nothing(options.output, stop) as folder:
         write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid, **attribution(result.report))
-        _write_labels(result.labels, result.reference_grid, folder / RESULTS[1])
+        write_image(result.reference_grid.image(result.labels), folder / RESULTS[1])
         write_report(result.report, folder / RESULTS[2])
         (folder / RESULTS[3]).write_text(page(result.report), encoding="utf-8")
     _summarise(result.report, options.output)
@@ -210,12 +213,6 @@ def _replace_all(scratch: Path, output: Path) -> None:
             elif not (scratch / name).exists():  # it was placed already
                 (output / name).unlink()
         raise
-
-
-def _write_labels(labels: Any, grid: Any, path: Path) -> None:
-    import SimpleITK as sitk
-
-    sitk.WriteImage(grid.image(labels), str(path), useCompression=True)
 
 
 def _show(event: Event) -> None:

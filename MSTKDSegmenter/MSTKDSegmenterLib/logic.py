@@ -86,7 +86,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             device: "auto", "cuda", "mps" or "cpu".
             model: folder of a model package; None for the one that comes with the extension.
             progress: called now and then with an event (stage, fraction 0 to 1, message).
-            same_patient: the volumes are of one patient although their anatomy disagrees.
+            same_patient: the volumes are of one patient although their anatomy or patient IDs disagree.
             exclusive: add a segmentation with NCR, ED and ET, which do not overlap, as well.
             probabilities: add the probability of each region as a volume, 0 to 1.
 
@@ -165,12 +165,14 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         probabilities: bool = False,
     ) -> Run:
         """Start a segmentation and return at once; see ``segment``. The caller polls, finishes and closes the run."""
-        import SimpleITK as sitk
-
         from .child import ChildJob
         from .engine.errors import UnusableInput
         from .engine.geometry import Grid
         from .engine.sequences import SEQUENCES
+        from .engine.writing import write_image
+        from .scene.concerns import BLOCKS, hearsay
+        from .scene.provenance import tag_value
+        from .scene.recognition import recognise_volume
         from .scene.volumes import image_from_volume
 
         if not volumes or not set(volumes) <= set(SEQUENCES) or None in volumes.values():
@@ -181,6 +183,11 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         problems = dependencies.problems()
         if problems:
             raise RuntimeError(dependencies.advice(problems))
+        doubts = hearsay(volumes, tag_value(), same_patient)
+        for doubt in doubts:
+            if doubt.severity == BLOCKS:
+                raise UnusableInput(doubt.text)
+        recognised = {sequence: recognise_volume(node, tag_value()) for sequence, node in volumes.items()}
         scene = next(iter(volumes.values())).GetScene() or slicer.mrmlScene
         folder = Path(tempfile.mkdtemp(prefix="mstkd-"))
         try:
@@ -188,10 +195,12 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             for sequence, node in volumes.items():
                 image = image_from_volume(node)
                 grids[sequence] = Grid.of(image)
-                sitk.WriteImage(image, str(folder / f"{sequence}.nrrd"))
+                write_image(image, folder / f"{sequence}.nrrd", compressed=False)
             job = {
                 "sequences": {sequence: str(folder / f"{sequence}.nrrd") for sequence in volumes},
                 "names": {sequence: node.GetName() for sequence, node in volumes.items()},
+                "reasons": {name: seen.reason for name, seen in recognised.items() if seen.sequence == name},
+                "notes": [doubt.text for doubt in doubts],
                 "model": None if model is None else str(model),
                 "device": device,
                 "same_patient": same_patient,

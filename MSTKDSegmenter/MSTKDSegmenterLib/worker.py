@@ -3,10 +3,12 @@
 JOB.json::
 
     {"sequences": {"FLAIR": "flair.nrrd", ...},   any subset; image files or DICOM series folders
-     "names": {"FLAIR": "what the user calls it"}, may be left out
+     "names": {"FLAIR": "what the user calls it"}, the files are copies of images in memory; may be left out, and then
+     "reasons": {"FLAIR": "why it is FLAIR"},      these too
+     "notes": ["what speaks against them"],
      "model": null,                                folder of a model package; null: the one that ships
      "device": "auto",
-     "same_patient": false,                        true: although their anatomy disagrees
+     "same_patient": false,                        true: whatever their anatomy says
      "probabilities": false,                       true: write those of the regions as well
      "output": "folder"}                           labels.nii.gz, report.json and, if wanted, probability_WT.nrrd (TC,
                                                    ET) are written there, all or none
@@ -83,6 +85,8 @@ def _read_job(path: Path) -> dict[str, Any]:
         return {
             "sequences": {str(sequence): Path(file) for sequence, file in job["sequences"].items()},
             "names": dict(job.get("names") or {}),
+            "reasons": dict(job.get("reasons") or {}),
+            "notes": list(job.get("notes") or []),
             "model": job.get("model"),
             "device": str(job.get("device") or "auto"),
             "same_patient": bool(job.get("same_patient")),
@@ -97,23 +101,26 @@ def _read_job(path: Path) -> dict[str, Any]:
 
 def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     """Compute and write; returns the paths of what was written."""
+    import SimpleITK as sitk
+
     from .engine.device import tune_cpu
     from .engine.package import default_folder, load
     from .engine.progress import Event
     from .engine.report import write_report
     from .engine.segment import segment
-    from .engine.study import read_image, study_from_files, study_from_images
+    from .engine.study import study_from_files, study_from_images
+    from .engine.writing import write_image
 
     package = load(job["model"] or default_folder())
     channel.event(Event("start", 0.0, "loading PyTorch"))  # takes seconds, the first time after a restart many
     print(tune_cpu().reason)
     if job["names"]:
-        study = study_from_images({name: read_image(path) for name, path in job["sequences"].items()}, job["names"])
+        images = {sequence: sitk.ReadImage(str(path)) for sequence, path in job["sequences"].items()}
+        study = study_from_images(images, job["names"], job["reasons"])
+        study.same_patient = job["same_patient"]
     else:
-        study = study_from_files(job["sequences"])
-    study.same_patient = job["same_patient"]
-
-    import SimpleITK as sitk
+        study = study_from_files(job["sequences"], job["same_patient"])
+    study.notes += job["notes"]
 
     output, probabilities = job["output"], {}
     output.mkdir(parents=True, exist_ok=True)
@@ -126,7 +133,7 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     try:
         wanted = keep if job["probabilities"] else None
         result = segment(study, package, job["device"], channel.event, stop.requested.is_set, wanted)
-        sitk.WriteImage(result.reference_grid.image(result.labels), str(scratch / "labels.nii.gz"), True)
+        write_image(result.reference_grid.image(result.labels), scratch / "labels.nii.gz")
         write_report(result.report, scratch / "report.json")
         with stop.last_step():
             for file in ("labels.nii.gz", "report.json", *probabilities.values()):
@@ -145,10 +152,12 @@ def _write_probability(probability: sitk.Image, path: Path) -> None:
     import numpy as np
     import SimpleITK as sitk
 
+    from .engine.writing import write_image
+
     steps = np.round(np.clip(sitk.GetArrayViewFromImage(probability), 0, 1) / np.float32(STEP))
     rounded = sitk.GetImageFromArray(steps * np.float32(STEP))
     rounded.CopyInformation(probability)
-    sitk.WriteImage(rounded, str(path), True)
+    write_image(rounded, path)
 
 
 class _Channel:

@@ -155,7 +155,7 @@ class _Found:
 @lru_cache(maxsize=1)
 def _shipped() -> ModelPackage:
     """The model that ships, read and built once: a study has several images, an evaluation many studies."""
-    return load(default_folder("brain"))
+    return load(default_folder("brain"), "brain")
 
 
 def _search(signal: sitk.Image, package: ModelPackage | None, around: float) -> _Found:

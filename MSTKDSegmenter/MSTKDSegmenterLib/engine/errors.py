@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+SAY_SO = (
+    "say so: in Slicer tick 'Same patient, whatever the images look like' under Advanced, in the console give "
+    "same_patient=True, in the shell --same-patient."
+)
+"""For messages about images that seem to be of different patients."""
+
 
 class UnusableInput(ValueError):
     """What the user gave cannot be used. The message says what, its value, what was expected and what to do next.

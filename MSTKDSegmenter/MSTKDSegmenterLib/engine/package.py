@@ -106,15 +106,14 @@ class ModelPackage:
         return network.eval().requires_grad_(False)
 
 
-def load(folder: str | os.PathLike[str]) -> ModelPackage:
+def load(folder: str | os.PathLike[str], kind: str = "tumour") -> ModelPackage:
     """Read and verify a package, down to the sha256 of its weights; without torch.
 
     Raises:
-        PackageError: the folder is no package, is half-copied or altered, or was made for something else.
+        PackageError: the folder is no package, is half-copied or altered, or is of another kind.
     """
     folder = Path(folder)
-    card = _read(folder)
-    check(card, folder / DESCRIPTION)
+    card = _described(folder, kind)
     expected, file = card["weights"], folder / WEIGHTS
     if not file.is_file():
         refuse(file, f"is missing. {AGAIN}")
@@ -146,12 +145,9 @@ def quality_table(folder: str | os.PathLike[str]) -> Mapping[str, Mapping[str, f
     The weights are not looked at, so this says nothing about whether they can be used; ``load`` does.
 
     Raises:
-        PackageError: the folder has no description of a package, or one that this version cannot use.
+        PackageError: the folder has no description of a tumour model, or one that this version cannot use.
     """
-    folder = Path(folder)
-    card = _read(folder)
-    check(card, folder / DESCRIPTION)
-    return card["quality"]["table"]
+    return _described(Path(folder), "tumour")["quality"]["table"]
 
 
 def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, Any]) -> ModelPackage:
@@ -205,7 +201,7 @@ def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, 
             os.replace(old, folder)
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-    return load(folder)
+    return load(folder, filled["kind"])
 
 
 def default_folder(kind: str = "tumour") -> Path:
@@ -226,6 +222,15 @@ def default_folder(kind: str = "tumour") -> Path:
             "Install MSTKDSegmenter again, or name the model's folder."
         )
     return found[0]
+
+
+def _described(folder: Path, kind: str) -> dict[str, Any]:
+    card = _read(folder)
+    check(card, folder / DESCRIPTION)
+    if card["kind"] != kind:
+        what = f"is of kind {card['kind']!r}, expected {kind!r}"
+        refuse(folder / DESCRIPTION, f"{what}. Choose another model.")
+    return card
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import Cancelled, UnusableInput
+from .errors import SAY_SO, Cancelled, UnusableInput
 from .geometry import HALF, Grid, canonical, resample
 from .progress import Job
 from .similarity import Agreement
@@ -261,8 +261,7 @@ def _judged(
             f"they seem to be of different bodies or patients: after registration their agreement is only "
             f"{sharpness:.1f} times that of images laid 10 mm apart, expected about 3 and at least {DIFFERENT}. "
             "Check that both files are of the same patient, or leave one of them out. If they are of one patient all "
-            "the same, as very thick slices across each other can be, say so: --same-patient, in the console "
-            "same_patient=True."
+            f"the same, as very thick slices across each other can be, {SAY_SO}"
         )
     return Registration(
         pair.physical(used) if used is found else sitk.Transform(3, sitk.sitkIdentity),

@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .checking import check_image
-from .errors import UnusableInput
+from .errors import SAY_SO, UnusableInput
 from .reading import PathLike, Reading, check_path, read, read_image
 from .sequences import SEQUENCES, in_channel_order, recognise_dicom, recognise_name
 from .study_folder import Found, search
@@ -56,7 +56,7 @@ class SequenceImage:
 class Study:
     """Images by sequence in channel order, and what the reader of the report should know about the input.
 
-    same_patient: the user says that they are of one patient even where their anatomy disagrees.
+    same_patient: the user says that they are of one patient even where their anatomy or their headers disagree.
     """
 
     images: dict[str, SequenceImage]
@@ -69,8 +69,11 @@ class Study:
         return in_channel_order(self.images)
 
 
-def study_from_files(files: Mapping[str, PathLike]) -> Study:
+def study_from_files(files: Mapping[str, PathLike], same_patient: bool = False) -> Study:
     """The study of the given files or DICOM series folders, by sequence.
+
+    Args:
+        same_patient: see ``Study``.
 
     Raises:
         UnusableInput: a file that cannot be used, or images that are not one study (see ``check_study``).
@@ -87,13 +90,16 @@ def study_from_files(files: Mapping[str, PathLike]) -> Study:
     notes = [note for reading in readings.values() for note in reading.notes]
     for sequence, reading in readings.items():
         notes += _doubts(sequence, Path(files[sequence]), reading)
-    return _finished(Study(images, notes), readings)
+    return _finished(Study(images, notes, same_patient), readings)
 
 
-def study_from_folder(folder: PathLike) -> Study:
+def study_from_folder(folder: PathLike, same_patient: bool = False) -> Study:
     """The study in ``folder``: image files, DICOM series, or both, up to three folder levels down, sorted by itself.
 
     What was found but not used is said in ``Study.notes``.
+
+    Args:
+        same_patient: see ``Study``.
 
     Raises:
         UnusableInput: no sequence recognised, two images for one sequence, or images that cannot be used.
@@ -106,13 +112,20 @@ def study_from_folder(folder: PathLike) -> Study:
         readings[sequence] = reading
         images[sequence] = SequenceImage(sequence, reading.image, str(chosen.path), chosen.recognition.reason)
         notes += reading.notes
-    return _finished(Study(images, notes), readings)
+    return _finished(Study(images, notes, same_patient), readings)
 
 
-def study_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, str] | None = None) -> Study:
-    """The study of images that are in memory already, by sequence; ``sources`` names them, by sequence, for messages.
+def study_from_images(
+    images: Mapping[str, sitk.Image],
+    sources: Mapping[str, str] | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> Study:
+    """The study of images that are in memory already.
 
-    The images are copied, not changed.
+    Args:
+        images: by sequence; they are copied, not changed.
+        sources: what they are called, by sequence, for messages.
+        reasons: why they are taken for that sequence, where there is more to say than that they were given as it.
 
     Raises:
         UnusableInput: an image that cannot be used, or images that are not one study (see ``check_study``).
@@ -122,7 +135,8 @@ def study_from_images(images: Mapping[str, sitk.Image], sources: Mapping[str, st
     for sequence in in_channel_order(images):
         source = (sources or {}).get(sequence, f"the {sequence} image")
         image, notes = check_image(images[sequence], source)
-        study.images[sequence] = SequenceImage(sequence, image, source, f"given as {sequence}")
+        reason = (reasons or {}).get(sequence, f"given as {sequence}")
+        study.images[sequence] = SequenceImage(sequence, image, source, reason)
         study.notes += notes
     check_study(study)
     return study
@@ -237,8 +251,12 @@ def _check_one_patient(study: Study, readings: Mapping[str, Reading]) -> list[st
         one, other = readings[first].tags, readings[second].tags
         sources = f"{study.images[first].source} ({first}) and {study.images[second].source} ({second})"
         if _differ(one, other, _PATIENT_ID):
-            msg = f"{sources} have different DICOM patient IDs. Give the sequences of one patient only."
-            raise UnusableInput(msg)
+            told = f"{sources} have different DICOM patient IDs."
+            if not study.same_patient:
+                raise UnusableInput(
+                    f"{told} Give the sequences of one patient only. If they are of one patient all the same, {SAY_SO}"
+                )
+            notes.append(told)
         if _differ(one, other, _STUDY_DATE):
             notes.append(f"{sources} are of different dates: {one[_STUDY_DATE]} and {other[_STUDY_DATE]}.")
     return notes

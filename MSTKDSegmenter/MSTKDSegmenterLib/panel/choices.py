@@ -89,12 +89,6 @@ class Choices:
         return {sequence: node.GetID() if node is not None else "" for sequence, node in nodes.items()}
 
 
-def tag_value() -> Any:
-    """The function that reads a tag of an instance from Slicer's DICOM database; None if there is no database."""
-    database = getattr(slicer, "dicomDatabase", None)
-    return database.instanceValue if database is not None and database.isOpen else None
-
-
 def _proposals(nodes: list[Any], theirs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Sequence -> node, and node ID -> reason, from what goes with the nodes that the person has chosen already."""
     chosen = {node.GetID() for node in theirs}
@@ -102,7 +96,7 @@ def _proposals(nodes: list[Any], theirs: list[Any]) -> tuple[dict[str, Any], dic
     if not free:
         return {}, {}
     from ..scene.proposals import propose  # loads SimpleITK
-    from ..scene.provenance import apart, provenance
+    from ..scene.provenance import apart, provenance, tag_value
 
     tags = tag_value()
     origins = [provenance(node, tags) for node in theirs]

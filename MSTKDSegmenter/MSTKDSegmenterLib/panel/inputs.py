@@ -7,7 +7,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from ..engine.sequences import SEQUENCES
-from .choices import Choices, tag_value
+from .choices import Choices
 from .marks import icon, paragraphs, show_icon
 
 
@@ -19,15 +19,19 @@ class Inputs:
 
         self._ui = ui
         self._help = {sequence: self._selector(sequence).toolTip for sequence in SEQUENCES}
-        self._looked_at: dict[str, str] | None = None
+        self._looked_at: tuple[dict[str, str], bool] | None = None
         self.blocked = ""
         """The first concern that a segmentation would be refused for; empty if there is none."""
         ui.recogniseButton.setIcon(icon("Recognise"))
         for name in [f"origin{sequence}" for sequence in SEQUENCES] + ["unusedLabel"]:
             getattr(ui, name).setForegroundRole(qt.QPalette.PlaceholderText)
 
-    def show(self, choices: Choices) -> None:
-        """Show where each volume comes from, which volumes are not used, and the concerns."""
+    def show(self, choices: Choices, same_patient: bool) -> None:
+        """Show where each volume comes from, which volumes are not used, and the concerns.
+
+        Args:
+            same_patient: the person says that the volumes are of one patient.
+        """
         volumes = choices.volumes()
         for sequence in SEQUENCES:
             node = volumes.get(sequence)
@@ -41,18 +45,18 @@ class Inputs:
         self._ui.unusedLabel.visible = bool(unused)
         self._ui.unusedLabel.toolTip = "\n".join(f"{name}: {reason}" for name, reason in unused.items())
         self._ui.recogniseButton.visible = any(map(choices.by_hand, SEQUENCES))
-        self._show_concerns(volumes)
+        self._show_concerns(volumes, same_patient)
 
     def forget(self) -> None:
         """Look at the volumes anew the next time, because their content may have changed."""
         self._looked_at = None
 
-    def _show_concerns(self, volumes: dict[str, Any]) -> None:
-        identifiers = {sequence: node.GetID() for sequence, node in volumes.items()}
-        if identifiers == self._looked_at:
+    def _show_concerns(self, volumes: dict[str, Any], same_patient: bool) -> None:
+        now = {sequence: node.GetID() for sequence, node in volumes.items()}, same_patient
+        if now == self._looked_at:
             return  # the voxels are compared, which takes a moment
-        self._looked_at = identifiers
-        blocking, warning = _concerns(volumes)
+        self._looked_at = now
+        blocking, warning = _concerns(volumes, same_patient)
         self.blocked = blocking[0] if blocking else ""
         self._ui.concernsNote.visible = bool(blocking or warning)
         show_icon(self._ui.concernsIcon, "Stop" if blocking else "Warning")
@@ -62,13 +66,14 @@ class Inputs:
         return getattr(self._ui, f"selector{sequence}")
 
 
-def _concerns(volumes: dict[str, Any]) -> tuple[list[str], list[str]]:
+def _concerns(volumes: dict[str, Any], same_patient: bool) -> tuple[list[str], list[str]]:
     """What a segmentation would be refused for, and what makes it doubtful."""
     if not volumes:
         return [], []
     from ..scene.concerns import BLOCKS, concerns  # loads SimpleITK
+    from ..scene.provenance import tag_value
 
-    found = concerns(volumes, tag_value())
+    found = concerns(volumes, tag_value(), same_patient)
     blocking = [concern.text for concern in found if concern.severity == BLOCKS]
     return blocking, [concern.text for concern in found if concern.severity != BLOCKS]
 

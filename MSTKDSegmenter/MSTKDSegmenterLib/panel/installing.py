@@ -67,8 +67,14 @@ def _pytorchExtension() -> bool:
     if not slicer.util.confirmOkCancelDisplay(text, windowTitle=REQUESTER):
         return False
     model = slicer.app.extensionsManagerModel()
+    before = model.interactive
     model.interactive = False  # it was asked just now
-    if not model.installExtensionFromServer("PyTorch", False):
+    try:
+        # the first tells that the download began and ended, not that anything came of it
+        installed = model.installExtensionFromServer("PyTorch", False) and model.isExtensionInstalled("PyTorch")
+    finally:
+        model.interactive = before
+    if not installed:
         failed = _("The extension PyTorch could not be installed; the log (menu Help, Report a Bug) says why.")
         raise RuntimeError("\n".join([failed, dependencies.advice(dependencies.problems())]))
     slicer.util.infoDisplay(

@@ -8,10 +8,10 @@ from itertools import combinations
 from typing import Any
 
 from ..engine.checking import check_image
-from ..engine.errors import UnusableInput
+from ..engine.errors import SAY_SO, UnusableInput
 from ..engine.sequences import in_channel_order
 from ..engine.study import LEAST_OVERLAP, SequenceImage, Study, conflicts, overlap
-from .provenance import TagValue, apart, provenance
+from .provenance import TagValue, apart, other_patient, provenance
 from .recognition import recognise_volume
 from .volumes import image_from_volume
 
@@ -34,12 +34,15 @@ class Concern:
     text: str
 
 
-def concerns(volumes: Mapping[str, Any], tag_value: TagValue | None = None) -> list[Concern]:
+def concerns(
+    volumes: Mapping[str, Any], tag_value: TagValue | None = None, same_patient: bool = False
+) -> list[Concern]:
     """Everything that speaks against the volume nodes chosen, by sequence; what blocks comes first.
 
     Args:
         volumes: volume nodes by sequence, any subset of ``SEQUENCES``.
         tag_value: see ``recognise_volume``.
+        same_patient: the volumes are of one patient whatever is known of them.
 
     Raises:
         KeyError: a key that is not one of ``SEQUENCES``.
@@ -49,13 +52,22 @@ def concerns(volumes: Mapping[str, Any], tag_value: TagValue | None = None) -> l
     found: list[Concern] = []
     for sequence, node in chosen.items():
         try:
-            image, _ = check_image(image_from_volume(node), f"'{node.GetName()}'")
+            image, notes = check_image(image_from_volume(node), f"'{node.GetName()}'")
+            found += [Concern(WARNS, note) for note in notes]
             images[sequence] = SequenceImage(sequence, image, f"'{node.GetName()}'", "chosen")
         except UnusableInput as error:
             found.append(Concern(BLOCKS, str(error)))
     found += [Concern(BLOCKS, text) for text in conflicts(Study(images))]
-    warnings = (*_other_sequences(chosen, tag_value), *_apart(chosen, tag_value), *_off_centre(images))
-    return found + [Concern(WARNS, text) for text in warnings]
+    found += hearsay(chosen, tag_value, same_patient)
+    found += [Concern(WARNS, text) for text in _off_centre(images)]
+    return sorted(found, key=lambda one: one.severity != BLOCKS)
+
+
+def hearsay(volumes: Mapping[str, Any], tag_value: TagValue | None = None, same_patient: bool = False) -> list[Concern]:
+    """What names, DICOM headers and the subject hierarchy say against them; for the arguments see ``concerns``."""
+    chosen = {sequence: volumes[sequence] for sequence in in_channel_order(volumes)}
+    found = [Concern(WARNS, text) for text in _other_sequences(chosen, tag_value)]
+    return found + list(_apart(chosen, tag_value, same_patient))
 
 
 def _other_sequences(chosen: Mapping[str, Any], tag_value: TagValue | None) -> Iterator[str]:
@@ -68,15 +80,20 @@ def _other_sequences(chosen: Mapping[str, Any], tag_value: TagValue | None) -> I
             )
 
 
-def _apart(chosen: Mapping[str, Any], tag_value: TagValue | None) -> Iterator[str]:
+def _apart(chosen: Mapping[str, Any], tag_value: TagValue | None, same_patient: bool) -> Iterator[Concern]:
     origins = {sequence: provenance(node, tag_value) for sequence, node in chosen.items()}
     for first, second in combinations(chosen, 2):
         why = apart(origins[first], origins[second])
-        if why is not None:
-            yield (
-                f"'{chosen[first].GetName()}' ({first}) and '{chosen[second].GetName()}' ({second}) {why}. "
-                "Choose volumes of one patient and one examination, or leave one of them out."
-            )
+        if why is None:
+            continue
+        text = (
+            f"'{chosen[first].GetName()}' ({first}) and '{chosen[second].GetName()}' ({second}) {why}. "
+            "Choose volumes of one patient and one examination, or leave one of them out."
+        )
+        if other_patient(origins[first], origins[second]) and not same_patient:
+            yield Concern(BLOCKS, f"{text} If they are of one patient all the same, {SAY_SO}")
+        else:
+            yield Concern(WARNS, text)
 
 
 def _off_centre(images: Mapping[str, SequenceImage]) -> Iterator[str]:

@@ -53,15 +53,30 @@ def provenance(node: Any, tag_value: TagValue | None = None) -> Provenance:
     )
 
 
-def apart(first: Provenance, second: Provenance) -> str | None:
-    """What keeps two images from being one study, as the end of a sentence; None if nothing that is known does.
+def tag_value() -> TagValue | None:
+    """The function that reads a tag of an instance from Slicer's DICOM database; None if there is no database."""
+    database = getattr(slicer, "dicomDatabase", None)
+    return database.instanceValue if database is not None and database.isOpen else None
 
-    Names and numbers of patients stay out of it: it is read on screens that others see.
+
+def apart(first: Provenance, second: Provenance) -> str | None:
+    """What keeps two images from being one study, as the end of a sentence; None if nothing that is known does."""
+    return other_patient(first, second) or _long_between(first, second)
+
+
+def other_patient(first: Provenance, second: Provenance) -> str | None:
+    """What tells two patients apart, as the end of a sentence; None if nothing that is known does.
+
+    Their names and numbers stay out of it: it is read on screens that others see.
     """
     for attribute, what in (("patient_id", "patient IDs"), ("patient_name", "names"), ("birth_date", "birth dates")):
         one, other = getattr(first, attribute), getattr(second, attribute)
         if one and other and one != other:
             return f"are of patients with different {what}"
+    return None
+
+
+def _long_between(first: Provenance, second: Provenance) -> str | None:
     if first.day is not None and second.day is not None:
         days = abs((first.day - second.day).days)
         if days > MOST_DAYS:
