@@ -15,7 +15,7 @@ from MSTKDSegmenterLib.engine.geometry import Grid
 from MSTKDSegmenterLib.scene.attributes import RELIABILITY_TAG
 from MSTKDSegmenterLib.scene.segmentation import add_segmentation, volumes_ml, write_segmentation
 from MSTKDSegmenterLib.scene.terminology import APPEARANCES, CONTEXT
-from MSTKDSegmenterLib.scene.volumes import add_volume, image_from_volume, study_from_volumes
+from MSTKDSegmenterLib.scene.volumes import add_volume, image_from_volume
 
 TERMINOLOGY = Path(__file__).parents[1] / "MSTKDSegmenter" / "Resources" / "MSTKDSegmenter.term.json"
 
@@ -175,17 +175,6 @@ class TestVolumes:
         node.SetAndObserveImageData(voxels)
         with pytest.raises(UnusableInput, match="'screenshot' has 3 values per voxel"):
             image_from_volume(node)
-
-    def test_a_study_carries_the_names_of_the_nodes(self, scene) -> None:
-        grid = Grid((40, 40, 30), (2.0, 2.0, 2.0), (0.0, 0.0, 0.0), tuple(np.eye(3).ravel()))
-        values = np.random.default_rng(0).uniform(1, 100, grid.shape).astype(np.float32)
-        nodes = {
-            "T2": add_volume(scene, grid.image(values), "5: T2 axial"),
-            "FLAIR": add_volume(scene, grid.image(values[::-1].copy() + 1), "6: dark fluid"),
-        }
-        study = study_from_volumes(nodes)
-        assert study.subset == ("FLAIR", "T2")
-        assert study.images["FLAIR"].source == "6: dark fluid"
 
 
 def transform(scene, rows, parent=None):

@@ -37,4 +37,4 @@ for fold in 0 1 2; do does eval release --fold $fold; done
 does train release_start
 does train release_teacher
 does train release
-does export release --output MSTKDSegmenter/Resources/Models/mstkd-compact
+does export release --output runs/release/package  # goes into Resources/Models by hand, if it is better than what is there

@@ -6,7 +6,6 @@ MRML's world is RAS, SimpleITK's is LPS. They differ by the sign of the first tw
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..engine.errors import UnusableInput
 from ..engine.geometry import Grid
-from ..engine.study import Study, study_from_images
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 LARGEST_SHEAR = 1e-3
@@ -70,17 +68,6 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     node.SetIJKToRASDirections(*axes.ravel())
     node.SetAndObserveImageData(voxels)
     return node
-
-
-def study_from_volumes(nodes: Mapping[str, Any]) -> Study:
-    """The study of the given volume nodes, by sequence.
-
-    Raises:
-        UnusableInput: see ``image_from_volume`` and ``engine.study.study_from_images``.
-        KeyError: a key that is not one of ``SEQUENCES``.
-    """
-    images = {sequence: image_from_volume(node) for sequence, node in nodes.items()}
-    return study_from_images(images, {sequence: node.GetName() for sequence, node in nodes.items()})
 
 
 def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
