@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MSTKDSegmenterLib import cli
-from MSTKDSegmenterLib.engine import package
+from MSTKDSegmenterLib.engine import package, writing
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
 from MSTKDSegmenterLib.engine.reliability import outlook
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
@@ -299,7 +299,7 @@ def test_a_forced_run_that_fails_leaves_the_old_result(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cli, "_write_labels", full)
+    monkeypatch.setattr(writing, "write_image", full)
     code, error = call("segment", "--t1", study["t1"], "-o", out, "--model", tiny_package, "--force", capsys=capsys)
     assert code == 1
     assert "No space left" in error
