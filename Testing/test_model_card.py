@@ -149,3 +149,23 @@ def test_the_curves_of_a_run_without_folds_are_of_its_package_as_it_is_used(
     folder = export(run, run.folder / "package").folder
     assert "(the studies above), for voxels with p of 0.02 or more" in (folder / "README.md").read_text()
     assert (folder / "reliability.png").exists()
+
+
+def test_a_recipe_measured_in_a_single_fold_says_on_whom_and_draws_its_curves(tmp_path: Path) -> None:
+    values = tiny_run.settings(tmp_path)
+    values["data"] |= {"held_out": [], "validation": [], "test_share": 0, "validation_share": 0}
+    values["data"] |= {"folds": [["t"]], "splits": "single"}
+    values |= {"teacher": {"kind": "none"}}
+    run = tiny_run.configuration(values)
+    for one in (run.of_fold(0), run):
+        tiny_run.divide(one)
+        Trainer(one).fit()
+    fold = run.of_fold(0)
+    package = export(fold, fold.folder / "package")
+    leave(fold, package, rows_of("t", 0.6), "eval 0", reliability=evaluate.reliability(fold, package))
+    package = export(run, run.folder / "package")
+    assert package.data.endswith("Measured on t, by weights of the same recipe without them.")
+    assert package.quality.table["FLAIR+T2"] == pytest.approx(dict.fromkeys(REGIONS, 0.6))
+    text = (package.folder / "README.md").read_text()
+    assert "(the studies above), for voxels with p of 0.02 or more" in text
+    assert (package.folder / "reliability.png").exists()

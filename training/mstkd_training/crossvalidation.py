@@ -80,6 +80,8 @@ def calibration_of(config: Config) -> Calibration:
 def evaluated_folds(config: Config) -> dict[str, Any] | None:
     """The records of `eval.py` of all folds together; None unless all folds have one, of the packages they have now.
 
+    The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
+
     Raises:
         ValueError: one was made with metrics of another version.
     """
@@ -100,6 +102,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         "command": " ; ".join(record["command"] for record in records),
         "table": table(found),
         "rows": found,
+        "reliability": records[0]["reliability"] if len(records) == 1 else {},
     }
 
 

@@ -113,11 +113,11 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
 
 
 def _reliability(config: Config, measured: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The curves of the cross-validation of a run that has folds, of the evaluation of one that has none."""
-    if not config.data.folds:
-        return measured.get("reliability", {}) if measured else {}
+    """The curves of the cross-validation, if there is one, or of the evaluation that the quality is from."""
     folder = config.whole.folder
-    return crossvalidated(folder)["reliability"] if (folder / CROSSVALIDATION).exists() else {}
+    if (folder / CROSSVALIDATION).exists():
+        return crossvalidated(folder)["reliability"]
+    return measured.get("reliability", {}) if measured else {}
 
 
 def _data(config: Config) -> str:
@@ -142,6 +142,8 @@ def _data(config: Config) -> str:
         words.append(f"Weights chosen on: {', '.join(parts.validation)}.")
     if parts.test:
         words.append(f"Kept out of training: {', '.join(parts.test)}.")
+    elif len(data.folds) == 1:
+        words.append(f"Measured on {', '.join(data.folds[0])}, by weights of the same recipe without them.")
     elif data.folds:
         words.append(f"Measured in {len(data.folds)} folds, each patient by weights that have not learnt from them.")
     return " ".join(words)

@@ -58,7 +58,8 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         parts += ["## Quality", "Not measured."]
     if curves:
         errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
-        whom = "each calibrated on the other folds" if configuration["data"].get("folds") else "the studies above"
+        by_others = len(configuration["data"].get("folds", ())) > 1 and package.card.get("temperatures")
+        whom = "each calibrated on the other folds" if by_others else "the studies above"
         parts += [
             "## Calibration",
             "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
