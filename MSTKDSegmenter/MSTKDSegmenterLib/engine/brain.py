@@ -81,15 +81,6 @@ def brain_mask(image: sitk.Image, package: ModelPackage | None = None) -> sitk.I
     return find_brain(image, package).mask
 
 
-def is_skull_stripped(image: sitk.Image, package: ModelPackage | None = None) -> bool:
-    """Whether the image shows only a brain on a constant background. A head on zeros is not skull-stripped.
-
-    Raises:
-        UnusableInput: no brain was found.
-    """
-    return background_value(image) is not None and find_brain(image, package).stripped
-
-
 def background_value(image: sitk.Image) -> float | None:
     """The one value that at least half of the image's outermost voxels have, or None: real air is noisy."""
     array = sitk.GetArrayViewFromImage(image)

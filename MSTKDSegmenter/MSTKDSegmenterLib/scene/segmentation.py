@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk
 
 from ..engine.geometry import Grid
 from ..engine.reliability import NOT_RELIABLE
@@ -106,19 +106,6 @@ def write_segmentation(
     storage.SetFileName(str(path))
     if not storage.WriteData(node):
         raise OSError(f"The segmentation could not be written to {path}: check the space and the rights there.")
-
-
-def volumes_ml(node: Any) -> dict[str, float]:
-    """Identifier of a segment -> volume in ml: the number of its voxels times the volume of one, however they lie."""
-    segmentation = node.GetSegmentation()
-    result = {}
-    for identifier in segmentation.GetSegmentIDs():
-        labelmap = slicer.vtkOrientedImageData()
-        node.GetBinaryLabelmapRepresentation(identifier, labelmap)
-        scalars = labelmap.GetPointData().GetScalars()
-        voxels = 0 if scalars is None else np.count_nonzero(vtk_to_numpy(scalars))
-        result[identifier] = float(voxels * np.prod(labelmap.GetSpacing())) / 1000
-    return result
 
 
 def _oriented_image(mask: np.ndarray, grid: Grid) -> Any:
