@@ -16,7 +16,7 @@ from mstkd_training import calibration, counts
 from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
-from mstkd_training.crossvalidation import calibration_of, crossvalidate
+from mstkd_training.crossvalidation import calibration_of, crossvalidate, record_of
 from mstkd_training.ladder import ladder
 from mstkd_training.networks import new_student
 from mstkd_training.trainer import Trainer
@@ -69,7 +69,7 @@ def test_the_temperature_is_the_one_with_the_least_cross_entropy() -> None:
 def test_cross_entropy_is_that_of_the_classes_at_each_temperature(tmp_path: Path) -> None:
     config = tiny_run.configuration(tiny_run.settings(tmp_path))
     study, network = tiny_run.sample(0, "a"), new_student(config).eval()
-    found = counts.count(network, {"a": study}, 2.0, torch.device("cpu"))
+    found = counts.count(network, [("a", study)], 2.0, torch.device("cpu"))
     for place in (0, len(SUBSETS) - 1):
         logits, truth = predict(network, study, SUBSETS[place], torch.device("cpu"))
         for step in (0, len(TEMPERATURES) - 1):
@@ -136,11 +136,11 @@ def flipped(study: Sample) -> Sample:
 def test_the_mirrored_image_is_answered_mirrored(tmp_path: Path) -> None:
     config = tiny_run.configuration(tiny_run.settings(tmp_path))
     study, network = tiny_run.sample(0, "a"), new_student(config).eval()
-    one = counts.count(network, {"a": study}, 2.0, torch.device("cpu"), mirror=True)
-    other = counts.count(network, {"a": flipped(study)}, 2.0, torch.device("cpu"), mirror=True)
+    one = counts.count(network, [("a", study)], 2.0, torch.device("cpu"), mirror=True)
+    other = counts.count(network, [("a", flipped(study))], 2.0, torch.device("cpu"), mirror=True)
     # an average over both looks does not know which of them came first; sums of floats may cross the border of a bin
     assert np.abs(one.voxels - other.voxels).sum() <= 0.001 * one.voxels.sum()
-    alone = counts.count(network, {"a": study}, 2.0, torch.device("cpu"))
+    alone = counts.count(network, [("a", study)], 2.0, torch.device("cpu"))
     assert np.abs(one.voxels - alone.voxels).sum() > 0.01 * one.voxels.sum()
 
 
@@ -171,16 +171,33 @@ def test_every_patient_is_tested_once_by_the_fold_that_has_not_seen_them(folds) 
 def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
     config, record = folds
     parts = [counts.load(path, _belongs_to(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
-    assert calibration_of(config.of_fold(0)) == calibration.fit(parts[1])
-    assert calibration_of(config.of_fold(1)) == calibration.fit(parts[0])
-    assert (
-        calibration_of(config) == calibration.fit(counts.joined(parts)) == Calibration(**record["calibration"]["all"])
-    )
+    fitted = [calibration.fit(part) for part in reversed(parts)]
+    halved = [calibration.halved(one) for one in fitted]
+    gained = mean_dice(parts, fitted) > mean_dice(parts, halved)
+    assert [calibration_of(record, fold) for fold in range(2)] == (fitted if gained else halved)
+    of_all = calibration.fit(counts.joined(parts))
+    assert calibration_of(record, None) == (of_all if gained else calibration.halved(of_all))
 
 
 def test_a_run_without_a_cross_validation_has_no_calibration(folds) -> None:
     config, _ = folds
-    assert calibration_of(config.model_copy(update={"name": "other"})) == calibration.none()
+    assert record_of(config.model_copy(update={"name": "other"})) is None
+    assert calibration_of(None, None) == calibration.none()
+
+
+def test_a_cross_validation_of_other_weights_or_of_another_use_is_refused(folds) -> None:
+    config, record = folds
+    assert record_of(config.of_fold(1)) == record
+    with pytest.raises(ValueError, match=r"crossvalidation\.json is of other mirror: run"):
+        record_of(config.model_copy(update={"mirror": True}))
+    path = config.folder / "crossvalidation.json"
+    before = path.read_text()
+    try:
+        path.write_text(json.dumps({**record, "weights": [record["weights"][0], "those of before"]}))
+        with pytest.raises(ValueError, match=r"is of other weights: run .*crossvalidate\.py"):
+            record_of(config)
+    finally:
+        path.write_text(before)
 
 
 def test_a_cross_validation_needs_folds(tmp_path: Path) -> None:
@@ -200,3 +217,8 @@ def test_the_ladder_shows_means_and_differences_to_the_first_recipe(folds) -> No
 def _belongs_to(path: Path) -> str:
     with np.load(path) as arrays:
         return str(arrays["belongs_to"])
+
+
+def mean_dice(parts: list[Counts], fitted: list[Calibration]) -> float:
+    rows = [row for part, one in zip(parts, fitted, strict=True) for row in calibration.rows(part, one)]
+    return float(np.mean([row[f"{region}_dice"] for row in rows for region in REGIONS]))

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
 from mstkd_training import cache, splits
-from mstkd_training.config import Config, OptimConfig
+from mstkd_training.config import Config
 from mstkd_training.continuity import claim
 from mstkd_training.export import export
 from mstkd_training.networks import trained_student
@@ -35,14 +35,14 @@ def config(tmp_path: Path) -> Config:
         {
             "name": "tiny", "runs": str(tmp_path / "runs"), "device": "cpu", "teacher": {"kind": "none"},
             "data": {"cache": str(tmp_path / "cache"), "held_out": ["t"], "patches": False},
-            "optim": {"bf16": False},  # which not every processor has
+            "optim": {"steps": 9, "bf16": False},  # which not every processor has
         }
     )  # fmt: skip
     splits.write(splits.make(["a", "t"], config), config)
     return config
 
 
-def checkpoint(config: Config, name: str = "checkpoint.pt", step: int = 0) -> None:
+def checkpoint(config: Config, name: str = "checkpoint.pt", step: int = 9) -> None:
     trainer = Trainer(config)
     trainer.learner.step = step
     with torch.no_grad():
@@ -83,13 +83,14 @@ def test_the_card_says_which_weights_of_which_code_they_are(config: Config, tmp_
 def test_the_best_weights_are_taken_and_told_from_the_last_and_from_those_of_an_earlier_run(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config.model_copy(update={"optim": OptimConfig(steps=9, bf16=False)})
     claim(config, fresh=True)
     trainer = Trainer(config)
     for step, name in ((4, "best.pt"), (6, "checkpoint.pt")):
         trainer.learner.step = step
         trainer.save(name)
-    card = export(config, tmp_path / "package").card["training"]
+    with pytest.raises(ValueError, match=r"step 6 of 9: start .*train\.py` again, .* or ask with --unfinished"):
+        export(config, tmp_path / "package")
+    card = export(config, tmp_path / "package", unfinished=True).card["training"]
     assert (card["step"], card["checkpoint"]) == (4, "best")
     assert "step 6 of 9" in capsys.readouterr().err
     trainer.learner.step = 9

@@ -64,6 +64,22 @@ def test_patches_of_a_tested_patient_are_left_out_without_being_asked_to(tmp_pat
     assert [patch.patient for patch in patches.read(config)] == ["BraTS20_Training_001"]
 
 
+def test_the_editions_from_2021_on_number_the_same_people_alike(tmp_path: Path) -> None:
+    data = configuration(tmp_path).data
+    assert identity.identities(["BraTS2021_00005", "BraTS-GLI-00005", "BraTS-GLI-00006"], data) == {
+        "BraTS2021_00005",
+        "BraTS2021_00006",
+    }
+    assert identity.all_names(["BraTS-GLI-00005"], data) == {"BraTS2021_00005", "BraTS-GLI-00005"}
+    everyone = {TWICE, OLD, TWICE.replace("BraTS2021_", "BraTS-GLI-")}
+    for name in everyone:
+        assert identity.all_names([name], data) == everyone
+    start = package(tmp_path / "start", training={"seen": ["BraTS2021_00005"], "chosen_on": []})
+    config = configuration(tmp_path, layout="brats2024", held_out=["BraTS-GLI-00005"])
+    with pytest.raises(ValueError, match="knows patients whom this run keeps apart"):
+        check_package(start, prepared(config, "BraTS-GLI-00005", "BraTS-GLI-00007"))
+
+
 def test_names_that_lead_on_and_on_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.aliases: a leads to b, which leads to c"):
         identity.names(configuration(tmp_path, aliases={"a": "b", "b": "c"}).data)

@@ -14,8 +14,8 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 import tiny_run
 from mstkd_training import counts, evaluate
 from mstkd_training.config import Config
-from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds
-from mstkd_training.export import export
+from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds, read
+from mstkd_training.export import before, export
 from mstkd_training.model_card import document
 from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
@@ -76,15 +76,40 @@ def measured(config: Config) -> None:
 
 def test_the_run_of_all_patients_tests_nobody_and_says_how_it_was_measured(config: Config) -> None:
     package = export(config, config.folder / "package")
+    assert package.data == "Studies of 4 patients of BraTS 2019-2021."  # nothing has been yet
+    measured(config)
+    package = export(config, config.folder / "package")
     assert package.data == (
         "Studies of 4 patients of BraTS 2019-2021. Measured in 2 folds, each patient by weights that have not learnt "
         "from them."
     )
 
 
+def test_folds_of_another_recipe_or_use_say_nothing(config: Config, capsys: pytest.CaptureFixture) -> None:
+    measured(config)
+    longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": 7})})
+    assert evaluated_folds(longer) is None
+    assert "is of another recipe (optim.steps: 1 -> 7)" in capsys.readouterr().out
+    assert evaluated_folds(config.model_copy(update={"mirror": False})) is None
+    assert "(mirror: True -> False)" in capsys.readouterr().out
+
+
+def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -> None:
+    package = export(config, tmp_path / "first")
+    further = config.model_copy(update={"name": "further", "start": "tiny"})
+    tiny_run.divide(further)
+    Trainer(further).fit()
+    after = export(further, tmp_path / "second")
+    assert after.card["training"]["before"] == [{"name": "tiny", "step": 1}]
+    assert "1 steps, after those of tiny (1); the whole" in (after.folder / "README.md").read_text()
+    third = config.model_copy(update={"name": "third", "init": after.folder})
+    assert before(third) == [{"name": "tiny", "step": 1}, {"name": after.name, "step": 1}]
+    assert package.card["training"]["before"] == []
+
+
 def test_packages_carry_the_calibration_of_their_run(config: Config) -> None:
     for run in (config, config.of_fold(1)):
-        package, calibration = export(run, run.folder / "package"), calibration_of(run)
+        package, calibration = export(run, run.folder / "package"), calibration_of(read(config.folder), run.fold)
         for subset in SUBSETS:
             assert package.thresholds(subset) == calibration.thresholds[subset_name(subset)]
             assert package.temperature(subset) == calibration.temperatures[subset_name(subset)]

@@ -567,7 +567,8 @@ def test_patches_of_patients_who_test_or_validate_are_not_trained_with(tmp_path:
     assert [patch.patient for patch in patches.read(config)] == ["Old_8", "Old_9"]
 
 
-def test_a_patch_lands_on_the_working_grid_with_its_tumour(tmp_path: Path) -> None:
+@pytest.mark.parametrize("layout", ["archive", "brats2024"])  # of the studies, the patches have their own convention
+def test_a_patch_lands_on_the_working_grid_with_its_tumour(tmp_path: Path, layout: str) -> None:
     root, labels = tmp_path / "source", np.zeros((128, 128, 128), dtype=np.uint8)
     labels[50:66, 60:70, 40:64] = 4  # x, y, z
     corner = (42, 49, 36)
@@ -583,7 +584,7 @@ def test_a_patch_lands_on_the_working_grid_with_its_tumour(tmp_path: Path) -> No
     ):  # fmt: skip
         np.savez(tmp_path / "a.npz", **arrays)
         (root / name).write_bytes(lzma.compress((tmp_path / "a.npz").read_bytes(), preset=0))
-    config = configuration(root, layout="archive", spacing=2.0)
+    config = configuration(root, layout=layout, spacing=2.0)
     patches.prepare(config.data)
     (patch,) = cache.read(config.data.cache / "patches")
     enhancing = np.argwhere(patch.labels == CLASSES.index("ET"))

@@ -240,7 +240,7 @@ def test_shapes_are_read_at_their_places_and_without_the_patients_that_are_kept_
     affine = np.array([[-1.0, 0, 0, 10], [0, 1, 0, -40], [0, 0, 1, -20], [0, 0, 0, 1]])
     for name, arrays in (
         (shapes.MASKS, {"labels": before, "patient": np.array(["a", "b"])}),
-        (shapes.TREATED, {"labels": after, "case": np.array(["c"]), "affine": affine}),
+        (shapes.TREATED, {"labels": after, "case": np.array(["BraTS-GLI-00007-101"]), "affine": affine}),
     ):
         stream = io.BytesIO()
         np.savez(stream, **arrays)
@@ -254,6 +254,8 @@ def test_shapes_are_read_at_their_places_and_without_the_patients_that_are_kept_
     assert (treated[0].labels == CAVITY).all()
     # RAS (10 - 14.5, -40 + 9.5, -20 + 34.5) is LPS (4.5, 30.5, 14.5); the brain's middle in MNI space is (0, 20, 8)
     np.testing.assert_allclose(treated[0].offset, (6.5, 10.5, 4.5))
+    assert shapes.patients(tmp_path) == {"a", "b", "BraTS-GLI-00007"}
+    assert shapes.load_shapes(tmp_path, without=["BraTS-GLI-00007"])[1] == []
 
 
 def test_a_scanner_keeps_what_is_bright_bright() -> None:

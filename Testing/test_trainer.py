@@ -19,7 +19,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 import tiny_run
 from mstkd_training import checkpoint
-from mstkd_training.config import ValidationConfig, load
+from mstkd_training.config import FormulasConfig, ValidationConfig, load
 from mstkd_training.distributed import Schedule, World
 from mstkd_training.trainer import Trainer
 from mstkd_training.validation import schedule, validate
@@ -78,6 +78,17 @@ def test_a_run_goes_on_from_the_average_of_another_once_that_is_finished(setting
     wanted = first.learner.average.module.state_dict()
     for network in (parts.student, parts.teacher):
         assert all(torch.equal(value, wanted[name]) for name, value in network.state_dict().items())
+
+
+def test_a_teacher_of_another_spacing_or_with_other_answers_is_refused(settings: dict) -> None:
+    Trainer(configuration(settings, name="first", teacher={"kind": "none"})).fit()
+    taught = configuration(settings, name="taught", teacher={"kind": "frozen", "run": "first"})
+    finer = taught.model_copy(update={"data": taught.data.model_copy(update={"spacing": 1.0})})
+    with pytest.raises(ValueError, match="run 'first' has learnt at 2 mm, this one learns at 1 mm"):
+        Trainer(finer)
+    released = taught.model_copy(update={"formulas": FormulasConfig(segmentation="official")})
+    with pytest.raises(ValueError, match="with exclusive classes, this student with independent sigmoids"):
+        Trainer(released)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(compare_runs(config, arguments.compare))
         return
     own = config.folder / "package"
-    package = to_measure(arguments.package, config) if arguments.package else export(config, own)
+    package = to_measure(arguments.package, config) if arguments.package else export(config, own, unfinished=True)
     rows = evaluate(config, package)
     curves = reliability(config, package)
     print(write(config, rows, package, shlex.join(["python", *sys.argv]), curves))

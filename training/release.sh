@@ -16,11 +16,13 @@ all_folds() {  # trains all folds of some runs, two at a time: one for each core
   done | xargs -P 2 -L 1 "$python" training/train.py "${overrides[@]}"
 }
 
-# 1. the start of all folds: lesion patches in synthetic heads, nobody who is there as a study
-does prepare base
-"$python" -m torch.distributed.run --standalone --nproc-per-node=2 \
-  training/train.py --config training/configs/base.yaml "${overrides[@]}"
-does export base --output training/weights/base
+# 1. the start of all folds, unless it is there: lesion patches in synthetic heads, nobody who is there as a study
+if [ ! -e training/weights/base/weights.safetensors ]; then
+  does prepare base
+  "$python" -m torch.distributed.run --standalone --nproc-per-node=2 \
+    training/train.py --config training/configs/base.yaml "${overrides[@]}"
+  does export base --output training/weights/base
+fi
 
 # 2. cross-validation: two parts without a teacher, then the third with one and, in the same time, without
 does prepare release

@@ -16,7 +16,8 @@ from MSTKDSegmenterLib.engine.geometry import Grid, resample
 from MSTKDSegmenterLib.engine.network import MSTKDNet
 
 from .anatomy import Anatomy
-from .brain_training import SPACING, VALIDATION, dice, held_out_scores
+from .brain_training import SPACING, VALIDATION, held_out_scores
+from .metrics import dice
 
 UNMEASURED = {"measured_on": [], "command": "not measured", "table": {}}
 COMMAND = "python training/brain_mask.py --evaluate"

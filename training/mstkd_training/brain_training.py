@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .anatomy import Anatomy
 from .checkpoint import save
+from .metrics import dice
 from .synthesis import synthesise
 
 SPACING = 4.0
@@ -41,12 +42,6 @@ def loss_of(logits: Tensor, target: Tensor) -> Tensor:
     dims = (1, 2, 3, 4)
     dice = (2 * (probability * target).sum(dims) + 1) / ((probability**2).sum(dims) + (target**2).sum(dims) + 1)
     return F.binary_cross_entropy_with_logits(logits, target) + (1 - dice).mean()
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice of two bool arrays; 1 if both are empty."""
-    total = int(first.sum()) + int(second.sum())
-    return 2.0 * int((first & second).sum()) / total if total else 1.0
 
 
 def held_out_scores(network: MSTKDNet, anatomies: Sequence[Anatomy], count: int, threshold: float = 0.5) -> list[float]:

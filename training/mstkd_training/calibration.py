@@ -53,6 +53,11 @@ def none() -> Calibration:
     return Calibration(dict.fromkeys(names, 1.0), {name: dict.fromkeys(REGIONS, HALF) for name in names})
 
 
+def halved(calibration: Calibration) -> Calibration:
+    """The same temperatures, thresholds of one half."""
+    return Calibration(calibration.temperatures, none().thresholds)
+
+
 def stored(package: ModelPackage) -> Calibration:
     """What a package does."""
     return Calibration(

@@ -41,8 +41,9 @@ def show(config: Config) -> None:
 def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentParser) -> None:
     """Parse the command line, options and overrides in any order, and call `main`.
 
-    A ValueError or FileNotFoundError, which users can mend, becomes a line on stderr and the exit code UNUSABLE. Under
-    torchrun the line says which process it is of, and torchrun repeats the error of the one that failed first.
+    A ValueError, FileNotFoundError or MemoryError, which users can mend, becomes a line on stderr and the exit code
+    UNUSABLE. Under torchrun the line says which process it is of, and torchrun repeats the error of the one that failed
+    first.
     """
     options.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
     arguments = options.parse_intermixed_args()
@@ -54,7 +55,7 @@ def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentPa
         main = record(main)
     try:
         main(arguments)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, MemoryError) as error:
         if arguments.debug:
             raise
         options.exit(UNUSABLE, f"{who}: {_told(error)}\n")

@@ -278,9 +278,9 @@ class Config(Section):
         """The run that this one is a fold of, or itself. Only good for its folder: its splits are others."""
         return self.model_copy(update={"fold": None})
 
-    def at(self, runs: Path) -> Config:
+    def at(self, runs: Path, cache: Path) -> Config:
         """The same run, looked for elsewhere."""
-        return self.model_copy(update={"runs": runs})
+        return self.model_copy(update={"runs": runs, "data": self.data.model_copy(update={"cache": cache})})
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,13 +75,13 @@ def of_test_patients(
     names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
     fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
     settings = [mirror, tile, BINS, TEMPERATURES]
-    belongs_to = json.dumps([_hash(network), names, fingerprint.get("files_sha256"), settings])
+    belongs_to = json.dumps([digest(network), names, fingerprint.get("files_sha256"), settings])
     found = load(path, belongs_to)
     if found is None:
         torch.set_num_threads(config.optim.threads)
         device = join(config.device).device
-        studies = dict(zip(names, cache.samples(data.cache, patients), strict=True))
-        found = count(network, studies, data.spacing, device, mirror, tile)
+        studies = cache.samples(data.cache, patients, in_memory=0)
+        found = count(network, zip(names, studies, strict=True), data.spacing, device, mirror, tile)
         save(found, path, belongs_to)
     return found
 
@@ -89,7 +89,7 @@ def of_test_patients(
 @torch.no_grad()
 def count(
     network: MSTKDNet,
-    studies: Mapping[str, Sample],
+    studies: Iterable[tuple[str, Sample]],
     spacing: float,
     device: torch.device,
     mirror: bool = False,
@@ -99,30 +99,35 @@ def count(
 
     Args:
         network: in evaluation mode.
-        studies: by name.
+        studies: names and studies, taken one at a time.
         spacing: mm.
         mirror, tile: as the engine's predict.
+
+    Raises:
+        MemoryError: there was too little memory to run the network as asked.
     """
     there = Device(device.type, "asked for")
     shape = (len(SUBSETS), len(TEMPERATURES), len(REGIONS), 2, BINS)
-    voxels = np.zeros((len(studies), *shape), dtype=np.int32)
-    entropy = np.zeros(voxels.shape[:3])
-    for number, (name, study) in enumerate(studies.items()):
+    parts = []
+    for name, study in studies:
+        voxels, entropy = np.zeros((1, *shape), dtype=np.int32), np.zeros((1, *shape[:2]))
         truth = torch.from_numpy(study.labels.astype(np.int64))[None].to(device)
         wanted = regions(one_hot(truth))[0].bool().flatten(1)
         for place, subset in enumerate(tqdm(SUBSETS, desc=name, leave=False)):
             present = presence(subset)
             image = study.image.astype(np.float32) * np.reshape(present, (-1, 1, 1, 1))
             found = predict(network, image, present, there, Job(), tile, mirror)
+            if found.findings:
+                raise MemoryError(f"{name}: {' '.join(found.findings)} It would give other numbers: free some memory")
             logits = torch.from_numpy(found.logits)[None].to(device)
             for step, temperature in enumerate(TEMPERATURES):
                 classes = network.probabilities(logits / temperature)
                 told = classes.gather(1, truth[:, None]).clamp_min(SMALLEST)
-                entropy[number, place, step] = -told.log().mean().item()
+                entropy[0, place, step] = -told.log().mean().item()
                 for region, said in enumerate(regions(classes)[0].flatten(1)):
-                    voxels[number, place, step, region] = binned(said, wanted[region])
-    patients = tuple(study.patient for study in studies.values())
-    return Counts(tuple(studies), patients, voxels, entropy, spacing**3 / 1000)
+                    voxels[0, place, step, region] = binned(said, wanted[region])
+        parts.append(Counts((name,), (study.patient,), voxels, entropy, spacing**3 / 1000))
+    return joined(parts)
 
 
 def binned(probabilities: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
@@ -151,8 +156,9 @@ def load(path: Path, belongs_to: str) -> Counts | None:
         return Counts(*names, arrays["voxels"], arrays["entropy"], float(arrays["millilitres"]))
 
 
-def _hash(network: MSTKDNet) -> str:
-    digest = hashlib.sha256()
+def digest(network: MSTKDNet) -> str:
+    """SHA-256 of the weights and their names."""
+    found = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        found.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

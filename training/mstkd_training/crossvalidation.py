@@ -6,19 +6,23 @@ Measured on the working grid, which takes minutes; `eval.py --fold` measures the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import counts, evaluate
-from .calibration import Calibration, curves, fit, none, rows
+from . import continuity, counts, evaluate
+from .calibration import Calibration, curves, fit, halved, none, rows
 from .config import Config
-from .continuity import as_trained
+from .continuity import as_trained, told
 from .counts import Counts
 from .files import write_text
-from .networks import trained_student
+from .networks import Trained, trained_student
+from .rows import Row
 from .tables import table
 
 FILE = "crossvalidation.json"
@@ -28,7 +32,8 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     """Write crossvalidation.json into the run's folder, from the trained folds; returns it.
 
     A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
-    what a package of all patients stores is fitted on all of them.
+    what a package of all patients stores is fitted on all of them. Thresholds other than one half are taken only if
+    they gain on studies that they were not fitted on.
 
     Raises:
         ValueError: the configuration has no folds, or less than two.
@@ -37,12 +42,18 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     if len(config.data.folds) < 2:
         raise ValueError(f"data.folds has {len(config.data.folds)} folds: a cross-validation needs two or more")
     parts = [_counted(config.of_fold(number)) for number in range(len(config.data.folds))]
-    fitted = [fit(counts.joined([part for part in parts if part is not own])) for own in parts]
-    found = [row for part, calibration in zip(parts, fitted, strict=True) for row in rows(part, calibration)]
-    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     everyone = counts.joined(parts)
+    fitted = [fit(counts.joined([part for part in parts if part is not own])) for own in parts]
+    of_all, found = fit(everyone), _rows(parts, fitted)
+    plain = [halved(one) for one in fitted]
+    if _mean(found) <= _mean(_rows(parts, plain)):
+        of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
+    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     record = {
-        "calibration": {"all": asdict(fit(everyone)), "folds": [asdict(one) for one in fitted]},
+        "weights": [counts.digest(_trained(config.of_fold(number)).network) for number in range(len(parts))],
+        "mirror": config.mirror,
+        "tile": config.tile and list(config.tile),
+        "calibration": {"all": asdict(of_all), "folds": [asdict(one) for one in fitted]},
         "reliability": curves(everyone, own),
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],
@@ -65,20 +76,40 @@ def read(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def calibration_of(config: Config) -> Calibration:
-    """What the package of a run stores: fitted without those who test a fold; no calibration where there is none yet.
+def record_of(config: Config) -> dict[str, Any] | None:
+    """The record of the run that a run is, or is a fold of; None if there is none yet.
 
-    A run that is not of a cross-validation has none either.
+    Raises:
+        ValueError: a fold has other weights by now, or the configuration uses them otherwise.
     """
-    folder = config.whole.folder
-    if not (folder / FILE).exists():
+    whole = config.whole
+    if not (whole.folder / FILE).exists():
+        return None
+    record = read(whole.folder)
+    now = {"mirror": config.mirror, "tile": config.tile and list(config.tile), "weights": list(record["weights"])}
+    for number in range(len(record["weights"])):
+        if (whole.of_fold(number).folder / "checkpoint.pt").exists():
+            now["weights"][number] = counts.digest(_trained(whole.of_fold(number)).network)
+    differing = [key for key, value in now.items() if record[key] != value]
+    if differing:
+        raise ValueError(
+            f"{whole.folder / FILE} is of other {', '.join(differing)}: run `python training/crossvalidate.py` again"
+        )
+    return record
+
+
+def calibration_of(record: dict[str, Any] | None, fold: int | None) -> Calibration:
+    """What the package of a cross-validated run stores: fitted without those who test the fold, or on all."""
+    if record is None:
         return none()
-    fitted = read(folder)["calibration"]
-    return Calibration(**(fitted["all"] if config.fold is None else fitted["folds"][config.fold]))
+    fitted = record["calibration"]
+    return Calibration(**(fitted["all"] if fold is None else fitted["folds"][fold]))
 
 
 def evaluated_folds(config: Config) -> dict[str, Any] | None:
     """The records of `eval.py` of all folds together; None unless all folds have one, of the packages they have now.
+
+    And unless the folds were trained, and are used, as the run of all patients is.
 
     The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
 
@@ -93,7 +124,12 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
         record = evaluate.read(folder)
-        if not belongs(record, packages.load(folder / "package"), path):
+        package = packages.load(folder / "package")
+        differing = _otherwise(config, folder, package)
+        if differing:
+            print(f"{path} is of another recipe ({told(differing)}), so the package says nothing of its quality")
+            return None
+        if not belongs(record, package, path):
             return None
         records.append(record)
     found = [row for record in records for row in record["rows"]]
@@ -116,10 +152,30 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
     return same
 
 
+def _otherwise(config: Config, folder: Path, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
+    """Where a fold's run and package differ from the run of all in more than who tests."""
+    own = (*continuity.LOCAL, "fold", "data.held_out", "data.splits")
+    differing = continuity.differences(continuity.read(folder), config)
+    differing = {key: pair for key, pair in differing.items() if key not in own}
+    used = {"mirror": (package.mirror, config.mirror), "tile": (package.tile, config.tile)}
+    return differing | {key: pair for key, pair in used.items() if pair[0] != pair[1]}
+
+
+def _rows(parts: Sequence[Counts], calibrations: Sequence[Calibration]) -> list[Row]:
+    return [row for part, one in zip(parts, calibrations, strict=True) for row in rows(part, one)]
+
+
+def _mean(found: Sequence[Row]) -> float:
+    return float(np.mean([row[f"{region}_dice"] for row in found for region in REGIONS]))
+
+
+def _trained(fold: Config) -> Trained:
+    return trained_student(as_trained(fold))
+
+
 def _counted(fold: Config) -> Counts:
     """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
-    config = as_trained(fold)
-    trained = trained_student(config)
+    config, trained = as_trained(fold), _trained(fold)
     if trained.reached < config.optim.steps:
         raise ValueError(
             f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "

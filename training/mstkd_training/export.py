@@ -13,11 +13,9 @@ from . import evaluate, model_card, patches, splits
 from .calibration import HALF
 from .config import Config
 from .continuity import as_trained, read, splits_hash
-from .crossvalidation import FILE as CROSSVALIDATION
-from .crossvalidation import belongs, calibration_of, evaluated_folds
-from .crossvalidation import read as crossvalidated
+from .crossvalidation import belongs, calibration_of, evaluated_folds, record_of
 from .identity import identities
-from .networks import trained_student
+from .networks import earlier, trained_student
 from .seen import chosen_on, seen
 
 CITATION = (
@@ -38,17 +36,20 @@ DATA = {
 """By layout: the name of the data, and whose images they are."""
 
 
-def export(config: Config, folder: Path) -> packages.ModelPackage:
+def export(config: Config, folder: Path, unfinished: bool = False) -> packages.ModelPackage:
     """Write the run's student as a package with a model card, README.md.
 
     Its quality table is the run's evaluation, if that is of these weights, or that of all its folds. Temperatures and
     thresholds are from its cross-validation, if there is one. What the network is and whom it has seen comes from the
     run's own configuration.
 
+    Args:
+        unfinished: of a run that has not come to its last step too, with a warning.
+
     Raises:
         FileNotFoundError: the run has no checkpoint yet; train first.
-        ValueError: `config` asks for other weights than the run's, its best weights are of an earlier run, or the
-            patients have been divided otherwise since.
+        ValueError: `config` asks for other weights than the run's, its best weights are of an earlier run, the
+            patients have been divided otherwise since, or the run is not finished.
     """
     config = as_trained(config)
     trained = trained_student(config)
@@ -59,13 +60,13 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
             "whom it may be tested on: give the data.cache it was trained with"
         )
     if trained.reached < config.optim.steps:
-        print(
-            f"warning: run {config.name!r} has come to step {trained.reached} of {config.optim.steps}; this package is "
-            "not what it will be in the end",
-            file=sys.stderr,
-        )
+        told = f"run {config.name!r} has come to step {trained.reached} of {config.optim.steps}"
+        if not unfinished:
+            raise ValueError(f"{told}: start `python training/train.py` again, it goes on; or ask with --unfinished")
+        print(f"warning: {told}; this package is not what it will be in the end", file=sys.stderr)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    calibration = calibration_of(config)
+    record = record_of(config)
+    calibration = calibration_of(record, config.fold)
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
@@ -87,6 +88,7 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
             "steps": config.optim.steps,
             "checkpoint": trained.checkpoint,
             "commit": trained.commit,
+            "before": before(config),
             "seen": seen(config),
             "chosen_on": chosen_on(config),
             "configuration": read(config.folder).model_dump(mode="json"),
@@ -96,8 +98,10 @@ def export(config: Config, folder: Path) -> packages.ModelPackage:
     measured = _measured(config, written)
     if measured is not None:
         card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
+        card["data"] += _measured_by(config)
         written = packages.write(folder, trained.network, card)
-    model_card.write(folder, written, measured["rows"] if measured else [], _reliability(config, measured))
+    curves = (record or measured or {}).get("reliability", {})
+    model_card.write(folder, written, measured["rows"] if measured else [], curves)
     return written
 
 
@@ -110,14 +114,6 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
         return None
     evaluation = evaluate.read(config.folder)
     return evaluation if belongs(evaluation, package, path) else None
-
-
-def _reliability(config: Config, measured: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """The curves of the cross-validation, if there is one, or of the evaluation that the quality is from."""
-    folder = config.whole.folder
-    if (folder / CROSSVALIDATION).exists():
-        return crossvalidated(folder)["reliability"]
-    return measured.get("reliability", {}) if measured else {}
 
 
 def _data(config: Config) -> str:
@@ -137,13 +133,31 @@ def _data(config: Config) -> str:
     if config.init is not None:
         words.append(f"Started from {config.init.name}: {packages.load(config.init).data}")
     if config.start is not None:
-        words.append(f"Went on from {config.start}: {_data(read(config.folder_of(config.start)))}")
+        words.append(f"Went on from {config.start}: {_data(earlier(config.start, config))}")
     if parts.validation:
         words.append(f"Weights chosen on: {', '.join(parts.validation)}.")
     if parts.test:
         words.append(f"Kept out of training: {', '.join(parts.test)}.")
-    elif len(data.folds) == 1:
-        words.append(f"Measured on {', '.join(data.folds[0])}, by weights of the same recipe without them.")
-    elif data.folds:
-        words.append(f"Measured in {len(data.folds)} folds, each patient by weights that have not learnt from them.")
     return " ".join(words)
+
+
+def _measured_by(config: Config) -> str:
+    """How a run of all patients can have been measured; nothing to say of a run that keeps its test patients apart."""
+    folds = config.data.folds
+    if config.fold is not None or not folds:
+        return ""
+    if len(folds) == 1:
+        return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
+    return f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
+
+
+def before(config: Config) -> list[dict[str, Any]]:
+    """What the weights were before this run, from the first on: names and steps."""
+    if config.init is not None:
+        package = packages.load(config.init)
+        training = package.card["training"]
+        return [*training.get("before", []), {"name": package.name, "step": training["step"]}]
+    if config.start is not None:
+        other = earlier(config.start, config)
+        return [*before(other), {"name": other.name, "step": trained_student(other).step}]
+    return []

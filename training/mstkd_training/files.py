@@ -1,11 +1,15 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and the compressed archives that data come in."""
 
 from __future__ import annotations
 
+import io
+import lzma
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 
 @contextmanager
@@ -24,3 +28,9 @@ def atomically(path: Path) -> Iterator[Path]:
 def write_text(text: str, path: Path) -> None:
     with atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def archived(path: Path, *keys: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz.xz, all if none are named."""
+    with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as arrays:
+        return {key: arrays[key] for key in keys or arrays}

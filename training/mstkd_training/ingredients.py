@@ -17,7 +17,7 @@ from .shapes import Shape, load_shapes
 from .synthetic_study import synthetic_study
 
 HEADS = "label_maps.tar.xz"
-FORMAT = 1
+FORMAT = 2
 """Goes up whenever the same number would give another synthetic study."""
 
 

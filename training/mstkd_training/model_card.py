@@ -49,7 +49,7 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         f"**Intended use.** {package.intended_use}",
         f"**Licence.** {package.licence}",
         f"**Data.** {package.data}",
-        f"**Method.** {method} {package.card['training']['step']} steps; the whole configuration is in model.json.",
+        f"**Method.** {method} {_steps(package)}; the whole configuration is in model.json.",
     ]
     if rows:
         parts += ["## Quality", _quality(rows, package), "## Known failures", _failures(rows, package)]
@@ -68,6 +68,12 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         ]
     parts += ["## Citations", "\n".join(f"* {text}" for text in package.citation)]
     return "\n\n".join(parts) + "\n"
+
+
+def _steps(package: ModelPackage) -> str:
+    training = package.card["training"]
+    before = ", ".join(f"{one['name']} ({one['step']})" for one in training.get("before", []))
+    return f"{training['step']} steps" + (f", after those of {before}" if before else "")
 
 
 def _quality(rows: Sequence[Row], package: ModelPackage) -> str:

@@ -82,7 +82,14 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
     if kind == "ema":
         return average.module
     if kind == "frozen":
-        return finished_student(config.teacher.run, config)
+        teacher = finished_student(config.teacher.run, config)
+        independent = network_config(config).independent
+        if teacher.config.independent != independent:
+            raise ValueError(
+                f"teacher.run={config.teacher.run} answers with {_answers(teacher.config.independent)}, this student "
+                f"with {_answers(independent)}: choose a teacher with the same formulas.segmentation"
+            )
+        return teacher
     return build(network_config(config, config.teacher.size))
 
 
@@ -140,11 +147,16 @@ def finished_student(name: str, config: Config) -> MSTKDNet:
     """The student of another run, for this one to build on.
 
     Raises:
-        ValueError: that run is not finished, or has learnt from patients whom this one keeps apart.
+        ValueError: that run is not finished, has learnt from patients whom this one keeps apart, or at another spacing.
         FileNotFoundError: it has no checkpoint or no provenance.json, or the data are not prepared.
     """
     check_run(name, config)
-    other = read(config.folder_of(name)).at(config.runs)
+    other = earlier(name, config)
+    if other.data.spacing != config.data.spacing:
+        raise ValueError(
+            f"run {name!r} has learnt at {other.data.spacing:g} mm, this one learns at {config.data.spacing:g} mm: "
+            "choose another, or the same data.spacing"
+        )
     trained = trained_student(other)
     if trained.reached < other.optim.steps:
         raise ValueError(
@@ -152,3 +164,12 @@ def finished_student(name: str, config: Config) -> MSTKDNet:
             "start it again, it goes on"
         )
     return trained.network
+
+
+def earlier(name: str, config: Config) -> Config:
+    """What a run that this one builds on was trained with, looked for where this one is."""
+    return read(config.folder_of(name)).at(config.runs, config.data.cache)
+
+
+def _answers(independent: bool) -> str:
+    return "independent sigmoids" if independent else "exclusive classes"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import lzma
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,11 +14,13 @@ from tqdm import tqdm
 from . import cache, splits
 from .class_map import class_map
 from .config import Config, DataConfig
+from .files import archived
 
 IMAGES, MASKS = "brats20_patches.npz.xz", "brats20_masks.npz.xz"
 SPACING = (1.875, 1.875, 155 / 128)  # mm, x, y, z: the BraTS field of 240 x 240 x 155 mm on 128^3 voxels
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 SCALE = 14.0  # stored int8 = z-score x 14
+LABELS = "brats2021"  # convention of the archive's labels, whatever the studies beside it have
 
 
 def check(data: DataConfig) -> None:
@@ -70,8 +69,8 @@ def _placed(data: DataConfig) -> Iterator[cache.Sample]:
     The archive does not say where a patch was cut out; matching its labels against the patient's whole label map does
     (least squares by FFT; the match is exact for every patch, and an inexact one is refused).
     """
-    patches = _load(data.source / IMAGES)
-    whole = _load(data.source / MASKS)
+    patches = archived(data.source / IMAGES)
+    whole = archived(data.source / MASKS)
     rows = {patient: row for row, patient in enumerate(whole["patient"])}
     order = [CHANNELS.index(sequence) for sequence in SEQUENCES]
     valid = np.unpackbits(patches["valid"], axis=1).reshape(-1, 32, 32, 32).astype(bool)
@@ -99,7 +98,7 @@ def _on_working_grid(
 
     image = np.stack([resampled(channel, antialias=True) for channel in images])
     brain = resampled((images != 0).any(axis=0).astype(np.float32), antialias=False) > 0.5
-    classes = class_map(source.image(labels.transpose(2, 1, 0)), grid, data.convention)
+    classes = class_map(source.image(labels.transpose(2, 1, 0)), grid, LABELS)
     return cache.Sample(patient, (image * brain).astype(np.float16), brain, classes, first)
 
 
@@ -126,8 +125,3 @@ def locate(patch: np.ndarray, valid: np.ndarray, whole: np.ndarray) -> tuple[int
             "a patch's labels were found nowhere in its patient's label map: the archives do not belong together"
         )
     return tuple(int(a + b) for a, b in zip(low, best, strict=True))
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as arrays:
-        return {key: arrays[key] for key in arrays}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import lzma
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
+from .cases import patient_of
+from .files import archived
 from .patches import MASKS
 from .patches import SPACING as MASK_SPACING
 
@@ -49,7 +49,7 @@ def load_shapes(folder: Path, without: Collection[str] = ()) -> tuple[list[Shape
     Raises:
         FileNotFoundError: an archive is missing.
     """
-    before, after = _load(folder / MASKS), _load(folder / TREATED)
+    before, after = archived(folder / MASKS), archived(folder / TREATED)
     # the field starts half a BraTS voxel before (0, -239, 0)
     first = 0.5 * np.array(MASK_SPACING) - 0.5 + (0.0, -239.0, 0.0)
     untreated = [
@@ -63,14 +63,16 @@ def load_shapes(folder: Path, without: Collection[str] = ()) -> tuple[list[Shape
     first = np.where(directions > 0, start, start + directions * (np.array(after["labels"].shape[1:]) - 1))
     treated = [
         _cut(labels[flips].transpose(2, 1, 0), {**_VALUES, 4: CAVITY}, np.abs(directions), first - _MNI_BRAIN)
-        for labels in after["labels"]
+        for labels, case in zip(after["labels"], after["case"])
+        if patient_of(str(case)) not in without
     ]
     return [shape for shape in untreated if shape], [shape for shape in treated if shape]
 
 
 def patients(folder: Path) -> set[str]:
-    """Whose tumours before any treatment the archive in `folder` holds; of the treated ones it does not say."""
-    return set(map(str, _load(folder / MASKS, "patient")["patient"]))
+    """Whose tumours the archives in `folder` hold."""
+    untreated, treated = archived(folder / MASKS, "patient")["patient"], archived(folder / TREATED, "case")["case"]
+    return {*map(str, untreated), *(patient_of(str(case)) for case in treated)}
 
 
 def place(
@@ -116,9 +118,3 @@ def _cut(labels: np.ndarray, values: Mapping[int, int], spacing: Sequence[float]
     table[list(values)] = list(values.values())
     box = table[labels[tuple(slice(a, b) for a, b in zip(low, high))]]
     return Shape(box, sides, first + (low + high - 1) / 2 * sides)
-
-
-def _load(path: Path, *keys: str) -> dict[str, np.ndarray]:
-    """The arrays of a compressed .npz, all if none are named."""
-    with np.load(io.BytesIO(lzma.decompress(path.read_bytes()))) as arrays:
-        return {key: arrays[key] for key in keys or arrays}

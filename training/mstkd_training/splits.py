@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from .config import Config
 from .files import write_text
-from .identity import all_names
-from .identity import names as one_name
+from .identity import all_names, identity
 
 
 class Splits(BaseModel):
@@ -126,9 +125,9 @@ def kept_apart(config: Config) -> set[str]:
 
 def _people(patients: list[str], config: Config) -> list[tuple[str, ...]]:
     """The names of each person, in the order of the first ones."""
-    known, people = one_name(config.data), {}
+    people: dict[str, list[str]] = {}
     for patient in patients:
-        people.setdefault(known.get(patient, patient), []).append(patient)
+        people.setdefault(identity(patient, config.data), []).append(patient)
     return [tuple(same) for same in people.values()]
 
 

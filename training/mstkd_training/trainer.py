@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -165,6 +166,12 @@ class Trainer:
         )
         if not validation:
             print("no study is kept for validation: the last weights are taken, none are chosen")
+        if config.init is not None and config.data.layout != "archive":
+            print(
+                f"warning: {config.init} has learnt from patients of earlier editions of BraTS, whose names here only "
+                "data.aliases can tell; those who test may be among them",
+                file=sys.stderr,
+            )
 
     def _weigh(self, log: Log) -> Inspect:
         """Measures the terms against each other: share of the total, norm of each one's gradient in the student."""
