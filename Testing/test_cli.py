@@ -144,6 +144,17 @@ def test_help_needs_no_torch() -> None:
     assert "--flair" in done.stdout
 
 
+def test_a_path_that_the_console_cannot_show_is_no_failure(study: dict, tiny_package: Path, tmp_path: Path) -> None:
+    flair, out = next(iter(study.values())), tmp_path / "łódź"
+    command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", "segment", "--flair", flair, "-o", out]
+    done = subprocess.run(
+        [*map(str, command), "--model", str(tiny_package)], capture_output=True, timeout=300, check=False,
+        env={**os.environ, "PYTHONIOENCODING": "cp1252"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b"\\u0142" in done.stdout
+
+
 def test_info_tells_model_device_and_versions(tiny_package: Path, capsys: pytest.CaptureFixture) -> None:
     assert cli.main(["info", "--json", "--model", str(tiny_package)]) == 0
     facts = json.loads(capsys.readouterr().out)

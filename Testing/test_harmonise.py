@@ -198,6 +198,31 @@ def test_a_sequence_that_misses_part_of_the_brain_is_used_where_it_has_data_and_
     assert any("FLAIR shows only" in finding for finding in result.findings)
 
 
+def test_where_the_reference_shows_nothing_the_brain_is_that_of_the_others_and_mentioned(images):
+    whole = run({"FLAIR": images["FLAIR"], "T1ce": images["T1ce"]})
+    values = sitk.GetArrayFromImage(images["T1ce"])
+    values[-20:] = 0  # as a series that ends early, on the other's grid
+    ended = sitk.GetImageFromArray(values)
+    ended.CopyInformation(images["T1ce"])
+    result = run({"FLAIR": images["FLAIR"], "T1ce": ended})
+    assert result.reference == "T1ce"
+    assert np.count_nonzero(result.brain) > 0.97 * np.count_nonzero(whole.brain)
+    assert any("T1ce, whose grid the result has, shows nothing in" in finding for finding in result.findings)
+    assert not any("shows nothing" in finding for finding in whole.findings)
+
+
+def test_padding_around_a_head_is_not_measured(images, monkeypatch):
+    monkeypatch.setattr(alignment, "find_brain", lambda image: Brain(images["T1ce"] != 0, stripped=False))
+    values = sitk.GetArrayFromImage(images["T1"])
+    values[:16] = 0
+    padded = sitk.GetImageFromArray(values)
+    padded.CopyInformation(images["T1"])
+    result = alignment.align({"T1ce": images["T1ce"], "T1": padded}, "T1ce", Job())
+    extent = sitk.GetArrayFromImage(result.extents["T1"])
+    assert not extent[:16].any()
+    assert extent[np.nonzero(values)].all()
+
+
 class TestReference:
     @staticmethod
     def image(spacing: tuple[float, float, float], extent: float = 200.0) -> sitk.Image:

@@ -196,10 +196,10 @@ class TestSafety:
 
 class TestMethods:
     def test_it_says_what_was_registered_and_what_was_not_moved(self) -> None:
-        assert "FLAIR was registered rigidly to T2 by normalised mutual information." in methods_text(REPORT)
+        assert "FLAIR was registered rigidly to T2 by Mattes mutual information." in methods_text(REPORT)
         found = {"FLAIR": MOVED, "T1": {"registered": False, "judgement": "aligned already"}}
         text = methods_text(changed("harmonising.registration", found))
-        assert "FLAIR was registered rigidly to T2 by normalised mutual information; T1 was aligned already." in text
+        assert "FLAIR was registered rigidly to T2 by Mattes mutual information; T1 was aligned already." in text
 
     def test_it_says_nothing_of_registration_where_there_was_none(self) -> None:
         aligned = {"FLAIR": {"registered": False, "judgement": "aligned already"}}

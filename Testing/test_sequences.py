@@ -82,6 +82,8 @@ FLAIR_NAMES = [
 
 T1_NAMES = [
     "BraTS19_CBICA_ABM_1_t1.nii",
+    "AX T1 S/ CONTRASTE",
+    "t1_tra_ohneKM",
     "BraTS-GLI-00005-100-t1n.nii.gz",
     "VSD.Brain.XX.O.MR_T1.54513.mha",
     "AX T1",
@@ -163,6 +165,11 @@ T1_NAMES = [
 ]
 
 T1CE_NAMES = [
+    "AX T1 +",
+    "T1 3D K+",
+    "T1 CM",
+    "t1_tra_nachKM",
+    "T1 c/ contraste",
     "BraTS19_CBICA_ABM_1_t1ce.nii",
     "BraTS-GLI-00005-100-t1c.nii.gz",
     "VSD.Brain.XX.O.MR_T1c.54514.mha",
@@ -280,6 +287,11 @@ T2_NAMES = [
 ]
 
 OTHER_NAMES = [
+    "flair_seg2.nii.gz",
+    "FLAIR_mask2",
+    "FLAIR_lesions",
+    "T1ce_gtv",
+    "T1_pve_1",
     "BraTS-GLI-00005-100-seg.nii.gz",
     "VSD.Brain_3more.XX.O.OT.54517.mha",
     "TCGA-02-0003_1997.06.08_GlistrBoost_ManuallyCorrected.nii.gz",
@@ -335,6 +347,8 @@ OTHER_NAMES = [
 ]
 
 UNDECIDED_NAMES = [
+    "T1 AX C",
+    "T1W_SE_C",
     "BRATS_001_0000.nii.gz",
     "BRATS_001_0003.nii.gz",
     "T1 pre und post KM",
@@ -498,7 +512,9 @@ def test_t1_with_a_contrast_tag_is_t1ce(agent: str) -> None:
     assert recognise_dicom({"0008,103e": "AX FLAIR", "0018,0010": agent, **T2_FLAIR}).sequence == "FLAIR"
 
 
-@pytest.mark.parametrize("agent", ["", "NO", "None", "without contrast", "0"])
+@pytest.mark.parametrize(
+    "agent", ["", "NO", "None", "without contrast", "0", "No IV contrast", "NONE GIVEN", "W/O", "-", "unknown"]
+)
 def test_a_contrast_tag_that_denies_contrast_leaves_t1(agent: str) -> None:
     assert recognise_dicom({"0008,103e": "AX T1", "0018,0010": agent}).sequence == "T1"
 
@@ -516,6 +532,7 @@ def test_a_description_with_contrast_needs_no_contrast_tag() -> None:
         ({"0008,103e": "AX FLAIR", **T1_FLAIR}, "says FLAIR.*says T1"),
         ({"0008,103e": "AX T2", **T2_FLAIR}, "says T2.*says FLAIR"),
         ({"0008,103e": "AX T2", **DWI}, "says T2.*echo-planar"),
+        ({"0008,103e": "t2_tirm_cor_fs", **T2_FLAIR, "0018,0082": "170"}, "says FLAIR.*says STIR"),
         ({"0008,103e": "T1 pre contrast", "0018,0010": "Gadovist", **SE_T1}, "without contrast agent.*Gadovist"),
     ],
 )

@@ -631,6 +631,15 @@ class TestFolders:
         assert study.subset == ("T1",)
         assert any("the same image as" in note for note in study.notes)
 
+    def test_of_an_image_and_its_bias_corrected_copy_the_first_is_taken_and_the_other_named(self, tmp_path) -> None:
+        for seed, name in enumerate(("FLAIR", "FLAIR_bias", "T1", "T1_bias")):
+            write(tmp_path / f"UCSF-PDGM-0004_{name}.nii.gz", phantom(seed))
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("FLAIR", "T1")
+        assert study.images["FLAIR"].source.endswith("_FLAIR.nii.gz")
+        for name in ("FLAIR", "T1"):
+            assert any(f"_{name}_bias.nii.gz: not used, by its name" in note for note in study.notes)
+
     def test_two_images_that_look_like_t1ce_are_refused_with_both_names_and_the_way_out(self, tmp_path: Path) -> None:
         brats(tmp_path)
         write(tmp_path / "BraTS2021_00001_t1gd.nii.gz", phantom(9))
@@ -749,6 +758,14 @@ class TestOneStudy:
         assert likeness(phantom(0), with_values(phantom(0), mixed)) == pytest.approx(wanted)
         assert likeness(phantom(0), with_values(phantom(0), (one > 0) * 1.0)) == 0.0
         assert likeness(phantom(0), phantom(0)[:, :, 1:]) == 0.0
+
+    @pytest.mark.parametrize("background", [-9.0, 40.0])
+    def test_the_background_makes_no_two_images_alike_whatever_its_value(self, background: float) -> None:
+        one, other = (sitk.GetArrayFromImage(phantom(seed)).astype(np.float64) for seed in (0, 1))
+        shown = one != 0
+        wanted = np.abs(np.corrcoef(one[shown], other[shown])[0, 1])
+        far = [with_values(phantom(0), np.where(shown, values, background)) for values in (one, other)]
+        assert likeness(*far) == pytest.approx(wanted)
 
     def test_images_in_memory_are_copied_and_named_as_told(self) -> None:
         values = sitk.GetArrayFromImage(phantom(0)).astype(np.float32)

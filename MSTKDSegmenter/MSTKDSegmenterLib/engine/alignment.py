@@ -12,22 +12,26 @@ import SimpleITK as sitk
 
 from .brain import background_value, find_brain
 from .errors import UnusableInput
-from .geometry import Grid, canonical
+from .geometry import Grid, canonical, resample
 from .progress import Job
 from .register import DOUBTFUL, register
 
 SAME_BRAIN_DICE = 0.96
 """Skull-stripped sequences of one patient on one grid show the same region: Dice 0.987 and more in 14 BraTS studies,
 0.93 at most between different patients of the same atlas space."""
+COARSE_MM, MISSING_ML = 3.0, 2.0
+"""What another sequence shows beyond the reference counts from three voxels of this size in each direction and this
+volume on."""
 
 
 @dataclass
 class Alignment:
     """Where everything lies.
 
-    brain: uint8 mask on the reference's native grid, from the reference alone: it is the best-resolved image.
+    brain: uint8 mask on the reference's native grid, from the reference: it is the best-resolved image. Where it shows
+        nothing, from the others.
     extents: per sequence a uint8 mask on its native grid, 1 where it has data: its brain if it is skull-stripped, its
-        whole field of view otherwise.
+        field of view without padding otherwise.
     transforms: per sequence, from physical points of the reference to those of the sequence (LPS, mm).
     findings, record: for the report.
     """
@@ -81,6 +85,7 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job, same_patie
         for number, name in enumerate(others):
             job.report("register", (number + 1) / (len(others) + 1), f"{name} onto {reference}")
             stripped[name] = _add_registered(alignment, name, images, reference, job, same_patient)
+    _widen(alignment, reference)
     return alignment
 
 
@@ -129,7 +134,52 @@ def _add_registered(
 
 
 def _extent(image: sitk.Image, brain: sitk.Image | None) -> sitk.Image:
-    return Grid.of(image).empty_image(sitk.sitkUInt8) + 1 if brain is None else brain
+    """uint8, 1 where the image was measured: the brain where it shows nothing else, or all but padding around it."""
+    if brain is not None:
+        return brain
+    inside = np.ones(image.GetSize()[::-1], dtype=np.uint8)
+    background = background_value(image)
+    if background is not None:
+        shown = sitk.GetArrayViewFromImage(image) != background
+        for axis in range(shown.ndim):
+            others = tuple(other for other in range(shown.ndim) if other != axis)
+            hit = np.flatnonzero(shown.any(axis=others))
+            outside = np.ones(shown.shape[axis], dtype=bool)
+            outside[hit[0] : hit[-1] + 1] = False
+            np.moveaxis(inside, axis, 0)[outside] = 0
+    return Grid.of(image).image(inside)
+
+
+def _widen(alignment: Alignment, reference: str) -> None:
+    """Take into the brain what other sequences show of it where the reference shows nothing; all skull-stripped.
+
+    The borders of sequences differ by a voxel or two, so what is thin does not count.
+    """
+    stripped = alignment.record["skull_stripped"]
+    if not stripped[reference]:
+        return
+    grid, own = Grid.of(alignment.brain), alignment.brain > 0
+    size = np.ceil(np.array(grid.size) * grid.spacing / COARSE_MM).astype(int)
+    coarse = Grid(tuple(size.tolist()), (COARSE_MM,) * 3, grid.origin, grid.direction)
+    found = {}
+    for name in (name for name in alignment.extents if name != reference and stripped[name]):
+        extent, transform = alignment.extents[name], alignment.transforms[name]
+        beyond = _nearest(extent, coarse, transform) & ~_nearest(own, coarse) & 1
+        lumps = sitk.BinaryMorphologicalOpening(beyond, (1, 1, 1), sitk.sitkBox)
+        millilitres = np.count_nonzero(sitk.GetArrayViewFromImage(lumps)) * COARSE_MM**3 / 1000
+        if millilitres > MISSING_ML:
+            found[name] = millilitres
+            around = _nearest(sitk.BinaryDilate(lumps, (1, 1, 1), sitk.sitkBox), grid)
+            alignment.brain = alignment.brain | (_nearest(extent, grid, transform) & around)
+    if found:
+        alignment.findings.append(
+            f"{reference}, whose grid the result has, shows nothing in {max(found.values()):.0f} ml of the brain that "
+            f"{', '.join(found)} {'shows' if len(found) == 1 else 'show'}; there the result rests without it."
+        )
+
+
+def _nearest(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> sitk.Image:
+    return resample(mask, grid, sitk.sitkNearestNeighbor, transform) > 0
 
 
 def _shown(image: sitk.Image) -> sitk.Image:

@@ -44,7 +44,9 @@ _NOT_A_SOURCE_IMAGE = {
     "CSA REPORT": "a report",
     "SCREEN SAVE": "a screen shot",
 }
-_NO_AGENT = {"", "no", "none", "n", "0", "nil", "without", "no contrast", "without contrast", "not given", "na", "n/a"}
+_NO_AGENT = {"", "no", "non", "none", "not", "n", "0", "nil", "na", "n/a", "off", "without", "w/o", "kein", "keine"}
+_NO_AGENT |= {"keins", "ohne", "sin", "sem", "senza", "sans", "unknown", "-", "--"}
+"""First words of what stands in a contrast tag where no agent was given, or where nobody knows."""
 
 
 def recognise_dicom(tags: Mapping[str, str], folder_name: str = "") -> Recognition:
@@ -103,7 +105,7 @@ def _names(values: Mapping[str, str], folder_name: str) -> list[tuple[str, NameF
 def _with_agent(values: Mapping[str, str], named: list[tuple[str, NameFacts]], reason: str) -> Recognition:
     """T1 or T1ce, by the first name that speaks of contrast agent and by the contrast tags."""
     agents = (values["ContrastBolusAgent"], values["ContrastBolusIngredient"])
-    agent = next((agent for agent in agents if agent.lower() not in _NO_AGENT), None)
+    agent = next((agent for agent in agents if (agent.lower().split() or [""])[0] not in _NO_AGENT), None)
     said = next(((where, facts.contrast) for where, facts in named if facts.contrast is not None), None)
     if said is None:
         return Recognition("T1ce", f"{reason}; contrast tag '{agent}'") if agent else Recognition("T1", reason)
@@ -145,6 +147,8 @@ def _timing(values: Mapping[str, str]) -> tuple[str | None, str]:
         return "FLAIR", numbers
     if te <= 35 and (tr <= 1000 or (ti and 500 <= ti <= 1300 and tr <= 3500)):
         return "T1", numbers
+    if ti and ti <= 400 and te >= 30 and tr >= 2000:
+        return "STIR", numbers  # at this inversion time the signal of fat is nulled, not that of fluid
     if te >= 60 and tr >= 2000 and not ti and "IR" not in scanning:
         return "T2", numbers
     return None, numbers

@@ -55,7 +55,7 @@ def _alignment(harmonising: Mapping[str, Any]) -> str:
         return ""
     if not moved:
         return f"{listed(stayed)} {_were(stayed)} aligned with {reference} already and {_were(stayed)} not moved."
-    text = f"{listed(moved)} {_were(moved)} registered rigidly to {reference} by normalised mutual information"
+    text = f"{listed(moved)} {_were(moved)} registered rigidly to {reference} by Mattes mutual information"
     return f"{text}; {listed(stayed)} {_were(stayed)} aligned already." if stayed else f"{text}."
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from .brain import background_value
 from .checking import check_image
 from .errors import SAY_SO, UnusableInput
 from .reading import PathLike, Reading, check_path, read, read_image
 from .sequences import SEQUENCES, in_channel_order, recognise_dicom, recognise_name
 from .study_folder import Found, search
+from .words import describe, unprocessed
 
 __all__ = [
     "SequenceImage",
@@ -187,8 +189,8 @@ def same_image(first: sitk.Image, second: sitk.Image) -> bool:
 def likeness(first: sitk.Image, second: sitk.Image) -> float:
     """How much two images are one with other intensities, 0 to 1: 1 if ``same_image``, 0 if of different sizes.
 
-    Between, the absolute Pearson correlation over a lattice of voxels where one of the two is not background (0),
-    which would make any two images of one head alike.
+    Between, the absolute Pearson correlation over a lattice of voxels where one of the two is not background (the
+    value of its outermost voxels, or 0), which would make any two images of one head alike.
     """
     if sorted(first.GetSize()) != sorted(second.GetSize()):
         return 0.0
@@ -199,7 +201,7 @@ def likeness(first: sitk.Image, second: sitk.Image) -> float:
     one, other = (values[::step, ::step, ::step].astype(np.float64) for values in whole)
     if np.array_equal(one, other) and np.array_equal(*whole):
         return 1.0
-    foreground = (one != 0) | (other != 0)
+    foreground = (one != (background_value(first) or 0.0)) | (other != (background_value(second) or 0.0))
     one, other = (values[foreground] - values[foreground].mean() for values in (one, other))
     length = np.linalg.norm(one) * np.linalg.norm(other)
     # equal but for a few voxels between those of the lattice is a little less than the same
@@ -285,8 +287,31 @@ def _doubts(sequence: str, path: Path, reading: Reading) -> list[str]:
     return [f"{path} is used as {sequence}, as it was given, but {looks}: {seen.reason}."]
 
 
+def _least_processed(candidates: list[Found], notes: list[str]) -> list[Found]:
+    """Without those that by their names are another one with other intensities: UCSF-PDGM has FLAIR and FLAIR_bias."""
+    kept = []
+    for one in candidates:
+        words = describe(one.path.name)
+        plainer = next(
+            (
+                other
+                for other in candidates
+                if other.path.parent == one.path.parent
+                and unprocessed(other.path.name) == unprocessed(one.path.name)
+                and len(describe(other.path.name)) < len(words)
+            ),
+            None,
+        )
+        if plainer is None:
+            kept.append(one)
+        else:
+            notes.append(f"{one.label}: not used, by its name {plainer.label} with other intensities.")
+    return kept
+
+
 def _the_one(sequence: str, candidates: list[Found], notes: list[str]) -> tuple[Found, Reading]:
     """The candidate for a sequence: several are fine only as copies of one image, e.g. DICOM and its conversion."""
+    candidates = _least_processed(candidates, notes)
     chosen, reading = candidates[0], candidates[0].read()
     for other in candidates[1:]:
         if other.resolved != chosen.resolved and not same_image(reading.image, other.read().image):

@@ -21,11 +21,11 @@ FLAIR = _set("flair tirm fl flr")
 WITH_AGENT = _set(
     "post gd gad gado gadol gadolinium gadavist gadovist gadobutrol dotarem clariscan magnevist prohance multihance "
     "omniscan km mdc contrast contraste kontrast contr ce cemr enhanced enh injected inj injection postcontrast postgd "
-    "postgad postgado postkm apres"
+    "postgad postgado postkm nachkm mitkm apres"
 )
 WITHOUT_AGENT = _set(
-    "pre nativ native plain unenhanced precontrast pregd pregad prekm noncontrast nocontrast nogad nongad nogd without "
-    "wo ohne vor sans sin avant"
+    "pre nativ native plain unenhanced precontrast pregd pregad prekm noncontrast nocontrast nogad nongad nogd ohnekm "
+    "without wo ohne vor sans sin avant"
 )
 _NEGATIONS = _set("pre no non not without wo ohne vor sans sin avant before senza sem zonder")
 _REFERENCES = _set("to in on onto into reg regto coreg coregto registered coregistered aligned resampled warped")
@@ -49,12 +49,12 @@ _OTHER = {
 }
 OTHER_KIND = {word: kind for kind, words in _OTHER.items() for word in words.split()}
 REGION_NAMES = _set(
-    "tumor tumour lesion edema oedema necrosis wt tc et ed ncr net ot gt truth groundtruth pred prediction prob "
-    "probability"
+    "tumor tumors tumour tumours lesion lesions gtv ctv pve edema oedema necrosis wt tc et ed ncr net ot gt truth "
+    "groundtruth pred prediction prob probability"
 )
 _MASK = re.compile(
-    r".*mask|.*seg|segm|.*segmentation|segmented|labels?|labelmap|(?:|t1|t1ce|t2|flair|tumou?r|lesion|brain)rois?|"
-    r"outlines?|contours?|annotation|annotated|parcellation|aparc|wmparc|glistrboost|manuallycorrected"
+    r"(?:.*mask|.*seg|segm|.*segmentation|segmented|labels?|labelmap|(?:|t1|t1ce|t2|flair|tumou?r|lesion|brain)rois?|"
+    r"outlines?|contours?|annotation|annotated|parcellation|aparc|wmparc|glistrboost|manuallycorrected)\d?"
 )
 # Planes, techniques, options and processing steps: they say nothing about the weighting but belong to a description
 _NEUTRAL = _set(
@@ -65,6 +65,7 @@ _NEUTRAL = _set(
     "bias corrected bfc n4 norm normalized normalised wip image img with mit nach and und iv i v mt mtc haste straight "
     "accelerated fast grappa grappa2 grappa3 asset arc dl stealth nav neuronav brainlab flowcomp flow comp adni"
 )
+_PROCESSED = _set("bias corrected bfc n4 norm normalized normalised")
 _NEUTRAL_PATTERN = re.compile(r"\d+mm|p[2-4]|\d+ch|te\d+|tr\d+|ti\d+")
 
 _BEFORE = r"(?:ax(?:ial)?|oax|sag(?:ittal)?|osag|cor(?:onal)?|ocor|tra|3d|2d|fse|tse|se|ir|fs|cube|ce|gd|c)"
@@ -103,6 +104,8 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(?:post|pre)[\s-]*(?:op|surg|resect|rt\b|rad|chemo|treat|tx\b|therap|biops|proc)\w*", " "),
         (r"\bw(?:ith)?\b[\s/]*(?:and|&|\+)?[\s/]*\b(?:w/?o|without)\b(?:[\s-]*(?:iv[\s-]*)?contrast)?", " wandwo "),
         (r"\bw[/\s-]o\b", " without "),
+        (r"\bs/\s*(?:c|gd|gad\w*|mdc|contraste?)\b", " native "),  # Spanish, Portuguese: sin, sem
+        (r"(?<=\s)k?\+\s*$", " gd "),  # "T1 SE TRA +"
         (r"\bsub\b(?=\s*$|[\s-]+(?:ax|cor|sag|tra|t1|post|3d))", " subtraction "),
         (r"\bdark[\s-]*fl(?:uid)?\b|\bda-fl\b|\bfluid[\s-]*attenuated\b", " flair "),
         (r"\bt2w?[\s-]*(?:\*|star\b)", " t2star "),
@@ -142,8 +145,11 @@ def _with_negations(words: list[str]) -> list[str]:
         if words[index] in _NEGATIONS and ahead < len(words) and words[ahead] in WITH_AGENT - {"post"}:
             result.append("native")
             index = ahead + 1
-        elif words[index] == "c" and result and result[-1] in T1 | T1_TECHNIQUES:
+        elif words[index] in ("c", "cm") and result and result[-1] in T1 | T1_TECHNIQUES:
             result.append("gd")
+            index += 1
+        elif words[index] == "c" and ahead == len(words) and T1 & {*result}:
+            result.append("wandwo")  # "T1 AX C": contrast, or coronal, or the third of several
             index += 1
         else:
             result.append(words[index])
@@ -181,3 +187,8 @@ def known_word(word: str) -> bool:
 def is_description(name: str) -> bool:
     """Whether every word of ``name`` describes an image, so that none need be a patient's or a study's name."""
     return all(known_word(word) and word not in OTHER_KIND for word in describe(name))
+
+
+def unprocessed(name: str) -> tuple[str, ...]:
+    """The words of ``name`` without those for a correction or normalisation of intensities."""
+    return tuple(word for word in describe(name) if word not in _PROCESSED)
