@@ -102,6 +102,12 @@ def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -
     after = export(further, tmp_path / "second")
     assert after.card["training"]["before"] == [{"name": "tiny", "step": 1}]
     assert "1 steps, after those of tiny (1); the whole" in (after.folder / "README.md").read_text()
+    half = export(further.model_copy(update={"start_share": 0.5}), tmp_path / "half")
+    assert "after those of tiny (1); 50% of the weights are those before" in (half.folder / "README.md").read_text()
+    first, second, mean = (one.network().state_dict() for one in (package, after, half))
+    for name, value in mean.items():
+        np.testing.assert_allclose(value.float(), (first[name].float() + second[name].float()) / 2, atol=2e-3)
+    assert any(not np.array_equal(first[name], second[name]) for name in first)
     third = config.model_copy(update={"name": "third", "init": after.folder})
     assert before(third) == [{"name": "tiny", "step": 1}, {"name": after.name, "step": 1}]
     assert package.card["training"]["before"] == []

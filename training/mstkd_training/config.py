@@ -216,6 +216,7 @@ class Config(Section):
     init: Path | None = None  # folder of a model package whose weights the student starts from
     start: str | None = None  # or name of a run under `runs` that it goes on from; a fold from that run's same fold
     network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
+    start_share: float = Field(0, ge=0, lt=1)  # of the weights it started from in those that are measured and exported
     mirror: bool = False  # whether the package looks at the image mirrored left to right too
     tile: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # z, y, x voxels seen at once; None: all
     seed: int = 0
@@ -244,6 +245,8 @@ class Config(Section):
             raise ValueError("data.folds names a patient twice: everybody tests once")
         if self.init is not None and self.start is not None:
             raise ValueError(f"init={self.init} with start={self.start}: the student starts from one of them")
+        if self.start_share and self.init is None and self.start is None:
+            raise ValueError(f"start_share={self.start_share:g} without init or start: there is nothing to share with")
         if not self.terms.segmentation.weight:
             raise ValueError("terms.segmentation.weight is 0: the student has to learn from the labels")
         if self.teacher.kind == "joint" and not self.terms.teacher_segmentation.weight:

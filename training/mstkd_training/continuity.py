@@ -13,7 +13,7 @@ from .config import Config
 from .files import write_text
 
 FREE = (
-    "device", "runs", "mirror", "tile", "checkpoint_every", "log_gradients_every", "validation.every",
+    "device", "runs", "start_share", "mirror", "tile", "checkpoint_every", "log_gradients_every", "validation.every",
     "optim.threads", "optim.workers", "data.source", "data.workers", "data.in_memory",
 )  # fmt: skip
 """Keys that may change while a run goes on: where and how fast it runs, and how often it tells about itself."""

@@ -70,7 +70,7 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
-        "version": "0.1.0",
+        "version": "0.2.0",
         "spacing_mm": config.data.spacing,
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
@@ -89,6 +89,7 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
             "checkpoint": trained.checkpoint,
             "commit": trained.commit,
             "before": before(config),
+            "start_share": config.start_share,
             "seen": seen(config),
             "chosen_on": chosen_on(config),
             "configuration": read(config.folder).model_dump(mode="json"),

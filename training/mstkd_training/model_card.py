@@ -73,7 +73,9 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
 def _steps(package: ModelPackage) -> str:
     training = package.card["training"]
     before = ", ".join(f"{one['name']} ({one['step']})" for one in training.get("before", []))
-    return f"{training['step']} steps" + (f", after those of {before}" if before else "")
+    told = f"{training['step']} steps" + (f", after those of {before}" if before else "")
+    share = training.get("start_share")
+    return f"{told}; {share:.0%} of the weights are those before these steps" if share else told
 
 
 def _quality(rows: Sequence[Row], package: ModelPackage) -> str:

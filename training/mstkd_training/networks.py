@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from MSTKDSegmenterLib.engine.network import SIZES, MSTKDNet, NetworkConfig, build
 from MSTKDSegmenterLib.engine.package import load
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -110,7 +111,9 @@ class Trained:
 
 
 def trained_student(config: Config) -> Trained:
-    """What a run has come to.
+    """What a run has come to, its share of the weights that it started from included.
+
+    Between both ends of a fine-tuning: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.
 
     Args:
         config: as the run was trained, see continuity.as_trained.
@@ -133,6 +136,8 @@ def trained_student(config: Config) -> Trained:
         )
     average = AveragedModel(new_student(config))
     average.load_state_dict(state["average"])
+    if config.start_share:
+        _share(average.module, first_student(config), config.start_share)
     return Trained(
         average.module.eval(),
         "best" if path == best else "last",
@@ -141,6 +146,12 @@ def trained_student(config: Config) -> Trained:
         state["provenance"]["commit"],
         state.get("splits"),
     )
+
+
+@torch.no_grad()
+def _share(student: MSTKDNet, start: MSTKDNet, share: float) -> None:
+    for mine, theirs in zip(student.state_dict().values(), start.state_dict().values(), strict=True):
+        mine.lerp_(theirs, share)
 
 
 def finished_student(name: str, config: Config) -> MSTKDNet:
