@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import struct
 import tarfile
 from collections.abc import Sequence
@@ -490,15 +491,26 @@ class TestDicom:
             writer.Execute(image)
         assert "different orientations" in refused(folder)
 
-    def test_one_slice_is_refused_with_the_folder_to_give(self, tmp_path: Path) -> None:
-        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
-        message = refused(sorted(folder.iterdir())[3])
-        assert f"give its folder {folder}" in message
+    def test_one_slice_stands_for_its_series_among_all_that_lie_in_one_folder(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"}, prefix="A")
+        write_series(folder, phantom(2), "1.2", {"0008|103e": "AX T1"}, prefix="B")
+        for seed, prefix in ((1, "A"), (2, "B")):
+            one = sorted(folder.glob(f"{prefix}*"))[3]
+            study = study_from_files({"T1": one})
+            assert np.array_equal(
+                sitk.GetArrayFromImage(study.images["T1"].image), sitk.GetArrayFromImage(phantom(seed))
+            )
+            assert any(f"{one}: read with the {SIZE[2]} files of its series" in note for note in study.notes)
+
+    def test_a_slice_that_is_alone_is_refused(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {}, range(3, 4))
+        assert "stands for its series, which cannot be used" in refused(next(folder.iterdir()))
 
     def test_a_folder_of_two_series_is_refused_as_one_sequence_with_their_names(self, tmp_path: Path) -> None:
         write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"}, prefix="A")
         write_series(tmp_path / "s", phantom(2), "1.2", {"0008|103e": "AX T2"}, prefix="B")
-        assert "2 DICOM series (AX T1; AX T2)" in refused(tmp_path / "s")
+        message = refused(tmp_path / "s")
+        assert re.search(r"2 DICOM series \(AX T1: A\S+; AX T2: B\S+\); expected one\. Give a file", message)
 
     def test_a_series_spread_over_folders_is_joined_and_said(self, tmp_path: Path) -> None:
         """Exports put so many files into a folder; half a head would be segmented, or two FLAIR refused."""

@@ -85,7 +85,7 @@ def read(path: PathLike) -> Reading:
         if not series:
             msg = f"{path} is a DICOM file that cannot be read: it is truncated or damaged. Copy or export it again."
             raise UnusableInput(msg)
-        return _single_file(series[0])
+        return _series_of(series[0])
     msg = f"{path} is not an image in a format that is read here: {FORMATS}."
     raise UnusableInput(msg)
 
@@ -163,8 +163,11 @@ def _read_folder(folder: Path) -> Reading:
         notes = [*left_out, *([unreadable_note(folder, unreadable)] if unreadable else [])]
         return replace(reading, notes=(*notes, *reading.notes))
     if series:
-        listed = "; ".join(one.tags.get("0008,103e") or "no description" for one in series[:_MOST_LISTED])
-        what = f"holds {len(series)} DICOM series ({listed}); expected one. Give a folder with the one that is meant"
+        listed = "; ".join(
+            f"{one.tags.get('0008,103e') or 'no description'}: {min(slice_.path for slice_ in one.slices).name}"
+            for one in series[:_MOST_LISTED]
+        )
+        what = f"holds {len(series)} DICOM series ({listed}); expected one. Give a file of the one that is meant"
     elif files:
         what = f"holds no DICOM series but {len(files)} image files; give one of them"
     elif unreadable:
@@ -175,14 +178,18 @@ def _read_folder(folder: Path) -> Reading:
     raise UnusableInput(msg)
 
 
-def _single_file(series: Series) -> Reading:
-    """A DICOM file by itself: fine if it holds a whole volume, as enhanced MR does."""
+def _series_of(single: Series) -> Reading:
+    """The series that one DICOM file stands for: those of its folder may lie in one heap, and the file tells which."""
+    path = single.slices[0].path
+    beside, _ = find_series([other for other in visible_files(path.parent) if not image_suffix(other)])
+    whole = next((one for one in beside if any(slice_.path == path for slice_ in one.slices)), single)
     try:
-        return read_one_series(series)
+        reading = read_one_series(whole)
     except UnusableInput as error:
-        path = series.slices[0].path
-        msg = f"{path} is one DICOM file and no volume by itself; give its folder {path.parent} instead. ({error})"
-        raise UnusableInput(msg) from error
+        raise UnusableInput(f"{path} stands for its series, which cannot be used: {error}") from error
+    if len(whole.slices) == 1:
+        return reading
+    return replace(reading, notes=(f"{path}: read with the {len(whole.slices)} files of its series.", *reading.notes))
 
 
 def _read_file(path: Path) -> Reading:
