@@ -173,7 +173,7 @@ def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
     parts = [counts.load(path, _belongs_to(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
     fitted = [calibration.fit(part) for part in reversed(parts)]
     halved = [calibration.halved(one) for one in fitted]
-    gained = mean_dice(parts, fitted) > mean_dice(parts, halved)
+    gained = mean_dice(parts, fitted) > mean_dice(parts, halved) + calibration.SMALLEST_GAIN
     assert [calibration_of(record, fold) for fold in range(2)] == (fitted if gained else halved)
     of_all = calibration.fit(counts.joined(parts))
     assert calibration_of(record, None) == (of_all if gained else calibration.halved(of_all))
@@ -198,6 +198,27 @@ def test_a_cross_validation_of_other_weights_or_of_another_use_is_refused(folds)
             record_of(config)
     finally:
         path.write_text(before)
+
+
+def test_the_patients_of_a_single_fold_calibrate_each_other(folds) -> None:
+    config, record = folds
+    path = config.of_fold(0).folder / "counts.npz"
+    both = counts.load(path, _belongs_to(path))
+    assert [part.patients for part in counts.apart(both)] == [("a",), ("b",)]
+    single = config.model_copy(update={"data": config.data.model_copy(update={"folds": (("a", "b"),)})})
+    before = (config.folder / "crossvalidation.json").read_text()
+    try:
+        alone = crossvalidate(single)
+    finally:
+        (config.folder / "crossvalidation.json").write_text(before)
+    assert alone["weights"] == record["weights"][:1]
+    assert alone["calibration"]["folds"] == [alone["calibration"]["all"]]
+    one, other = counts.apart(both)
+    fitted = {"a": calibration.fit(other), "b": calibration.fit(one)}
+    curves = calibration.curves(both, fitted)
+    assert {region: curve["error"] for region, curve in alone["reliability"].items()} == pytest.approx(
+        {region: curve["error"] for region, curve in curves.items()}
+    )
 
 
 def test_a_cross_validation_needs_folds(tmp_path: Path) -> None:

@@ -63,6 +63,18 @@ def joined(parts: Sequence[Counts]) -> Counts:
     return Counts(studies, patients, voxels, entropy, parts[0].millilitres)
 
 
+def apart(counts: Counts) -> list[Counts]:
+    """Those of each patient."""
+    names = np.array(counts.patients)
+    return [
+        Counts(
+            tuple(np.array(counts.studies)[names == patient].tolist()), tuple(names[names == patient].tolist()),
+            counts.voxels[names == patient], counts.entropy[names == patient], counts.millilitres,
+        )
+        for patient in dict.fromkeys(counts.patients)
+    ]  # fmt: skip
+
+
 def of_test_patients(
     config: Config, network: MSTKDNet, path: Path, mirror: bool = False, tile: Tile | None = None
 ) -> Counts:

@@ -16,7 +16,7 @@ from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import continuity, counts, evaluate
-from .calibration import Calibration, curves, fit, halved, none, rows
+from .calibration import SMALLEST_GAIN, Calibration, curves, fit, halved, none, rows
 from .config import Config
 from .continuity import as_trained, told
 from .counts import Counts
@@ -33,27 +33,35 @@ def crossvalidate(config: Config) -> dict[str, Any]:
 
     A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
     what a package of all patients stores is fitted on all of them. Thresholds other than one half are taken only if
-    they gain on studies that they were not fitted on.
+    they gain SMALLEST_GAIN on studies that they were not fitted on. The patients of a single fold calibrate each other.
 
     Raises:
-        ValueError: the configuration has no folds, or less than two.
+        ValueError: the configuration has no folds, or a single one with less than two patients.
         FileNotFoundError: a fold is not trained, or the data are not prepared.
     """
-    if len(config.data.folds) < 2:
-        raise ValueError(f"data.folds has {len(config.data.folds)} folds: a cross-validation needs two or more")
-    parts = [_counted(config.of_fold(number)) for number in range(len(config.data.folds))]
+    folds = [config.of_fold(number) for number in range(len(config.data.folds))]
+    parts = [_counted(fold) for fold in folds]
+    if len(folds) == 1:
+        parts = counts.apart(parts[0])
+    if len(parts) < 2:
+        raise ValueError(
+            f"data.folds has {len(folds)} folds: a cross-validation needs two or more, or one of several patients"
+        )
     everyone = counts.joined(parts)
     fitted = [fit(counts.joined([part for part in parts if part is not own])) for own in parts]
     of_all, found = fit(everyone), _rows(parts, fitted)
     plain = [halved(one) for one in fitted]
-    if _mean(found) <= _mean(_rows(parts, plain)):
+    if _mean(found) <= _mean(_rows(parts, plain)) + SMALLEST_GAIN:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     record = {
-        "weights": [counts.digest(_trained(config.of_fold(number)).network) for number in range(len(parts))],
+        "weights": [counts.digest(_trained(fold).network) for fold in folds],
         "mirror": config.mirror,
         "tile": config.tile and list(config.tile),
-        "calibration": {"all": asdict(of_all), "folds": [asdict(one) for one in fitted]},
+        "calibration": {
+            "all": asdict(of_all),
+            "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [of_all])],
+        },
         "reliability": curves(everyone, own),
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],

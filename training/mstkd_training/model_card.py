@@ -58,8 +58,9 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         parts += ["## Quality", "Not measured."]
     if curves:
         errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
-        by_others = len(configuration["data"].get("folds", ())) > 1 and package.card.get("temperatures")
-        whom = "each calibrated on the other folds" if by_others else "the studies above"
+        folds = configuration["data"].get("folds") if package.card.get("temperatures") else None
+        others = "the other folds" if folds and len(folds) > 1 else "the others"
+        whom = f"each calibrated on {others}, as the package is on all of them" if folds else "the studies above"
         parts += [
             "## Calibration",
             "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
