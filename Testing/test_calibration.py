@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
 import tiny_run
-from mstkd_training import calibration, counts
+from mstkd_training import calibration, counts, crossvalidation
 from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
@@ -200,11 +200,15 @@ def test_a_cross_validation_of_other_weights_or_of_another_use_is_refused(folds)
         path.write_text(before)
 
 
-def test_the_patients_of_a_single_fold_calibrate_each_other(folds) -> None:
+def test_the_patients_of_a_single_fold_calibrate_each_other(folds, monkeypatch: pytest.MonkeyPatch) -> None:
     config, record = folds
     path = config.of_fold(0).folder / "counts.npz"
     both = counts.load(path, _belongs_to(path))
     assert [part.patients for part in counts.apart(both)] == [("a",), ("b",)]
+    # the fold of another run, but for the number of folds just like this one
+    trained = crossvalidation._trained(config.of_fold(0))
+    monkeypatch.setattr(crossvalidation, "_counted", lambda fold: both)
+    monkeypatch.setattr(crossvalidation, "_trained", lambda fold: trained)
     single = config.model_copy(update={"data": config.data.model_copy(update={"folds": (("a", "b"),)})})
     before = (config.folder / "crossvalidation.json").read_text()
     try:
