@@ -58,7 +58,8 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         parts += ["## Quality", "Not measured."]
     if curves:
         errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
-        folds = configuration["data"].get("folds") if package.card.get("temperatures") else None
+        calibrated = any(value != 1 for value in package.card.get("temperatures", {}).values())
+        folds = configuration["data"].get("folds") if calibrated else None
         others = "the other folds" if folds and len(folds) > 1 else "the others"
         whom = f"each calibrated on {others}, as the package is on all of them" if folds else "the studies above"
         parts += [
