@@ -207,7 +207,7 @@ def test_the_patients_of_a_single_fold_calibrate_each_other(folds, monkeypatch: 
     assert [part.patients for part in counts.apart(both)] == [("a",), ("b",)]
     # the fold of another run, but for the number of folds just like this one
     trained = crossvalidation._trained(config.of_fold(0))
-    monkeypatch.setattr(crossvalidation, "_counted", lambda fold: both)
+    monkeypatch.setattr(crossvalidation, "_counted", lambda fold, trained: both)
     monkeypatch.setattr(crossvalidation, "_trained", lambda fold: trained)
     single = config.model_copy(update={"data": config.data.model_copy(update={"folds": (("a", "b"),)})})
     before = (config.folder / "crossvalidation.json").read_text()

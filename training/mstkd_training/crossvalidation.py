@@ -40,7 +40,8 @@ def crossvalidate(config: Config) -> dict[str, Any]:
         FileNotFoundError: a fold is not trained, or the data are not prepared.
     """
     folds = [config.of_fold(number) for number in range(len(config.data.folds))]
-    parts = [_counted(fold) for fold in folds]
+    trained = [_trained(fold) for fold in folds]
+    parts = [_counted(fold, one) for fold, one in zip(folds, trained, strict=True)]
     if len(folds) == 1:
         parts = counts.apart(parts[0])
     if len(parts) < 2:
@@ -55,7 +56,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     record = {
-        "weights": [counts.digest(_trained(fold).network) for fold in folds],
+        "weights": [counts.digest(one.network) for one in trained],
         "mirror": config.mirror,
         "tile": config.tile and list(config.tile),
         "calibration": {
@@ -165,7 +166,9 @@ def _otherwise(config: Config, folder: Path, package: packages.ModelPackage) -> 
     own = (*continuity.LOCAL, "fold", "data.held_out", "data.splits")
     differing = continuity.differences(continuity.read(folder), config)
     differing = {key: pair for key, pair in differing.items() if key not in own}
+    share = package.card["training"]["start_share"]
     used = {"mirror": (package.mirror, config.mirror), "tile": (package.tile, config.tile)}
+    used["start_share"] = (share, config.start_share)
     return differing | {key: pair for key, pair in used.items() if pair[0] != pair[1]}
 
 
@@ -181,9 +184,9 @@ def _trained(fold: Config) -> Trained:
     return trained_student(as_trained(fold))
 
 
-def _counted(fold: Config) -> Counts:
+def _counted(fold: Config, trained: Trained) -> Counts:
     """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
-    config, trained = as_trained(fold), _trained(fold)
+    config = as_trained(fold)
     if trained.reached < config.optim.steps:
         raise ValueError(
             f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "

@@ -102,7 +102,7 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
         card["data"] += _measured_by(config)
         written = packages.write(folder, trained.network, card)
     curves = (record or measured or {}).get("reliability", {})
-    model_card.write(folder, written, measured["rows"] if measured else [], curves)
+    model_card.write(folder, written, measured["rows"] if measured else [], curves, record is not None)
     return written
 
 

@@ -19,19 +19,28 @@ FAILURES = 3
 """Studies that the card names per region."""
 
 
-def write(folder: Path, package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write README.md, and reliability.png if there are curves; rows and curves as for `document`."""
+def write(
+    folder: Path,
+    package: ModelPackage,
+    rows: Sequence[Row],
+    curves: Mapping[str, Mapping[str, Any]],
+    crossvalidated: bool = False,
+) -> None:
+    """Write README.md, and reliability.png if there are curves; the arguments as for `document`."""
     if curves:
         plots.reliability(curves, folder / "reliability.png")
-    write_text(document(package, rows, curves), folder / "README.md")
+    write_text(document(package, rows, curves, crossvalidated), folder / "README.md")
 
 
-def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]]) -> str:
+def document(
+    package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]], crossvalidated: bool = False
+) -> str:
     """As Markdown.
 
     Args:
         rows: of an evaluation on the native grid; may be empty.
         curves: reliability by region, see calibration.curves; may be empty.
+        crossvalidated: whether the curves are of a cross-validation, not of the package as it is.
     """
     configuration = package.card["training"]["configuration"]
     teacher = configuration["teacher"]["kind"]
@@ -58,10 +67,8 @@ def document(package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Ma
         parts += ["## Quality", "Not measured."]
     if curves:
         errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
-        calibrated = any(value != 1 for value in package.card.get("temperatures", {}).values())
-        folds = configuration["data"].get("folds") if calibrated else None
-        others = "the other folds" if folds and len(folds) > 1 else "the others"
-        whom = f"each calibrated on {others}, as the package is on all of them" if folds else "the studies above"
+        others = "each calibrated on the others, as the package is on all of them"
+        whom = others if crossvalidated else "the studies above"
         parts += [
             "## Calibration",
             "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "

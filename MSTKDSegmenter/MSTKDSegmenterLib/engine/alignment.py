@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from .brain import background_value, find_brain
 from .errors import UnusableInput
-from .geometry import Grid, canonical, resample
+from .geometry import Grid, bounding_box, canonical, resample
 from .progress import Job
 from .register import DOUBTFUL, register
 
@@ -137,17 +137,12 @@ def _extent(image: sitk.Image, brain: sitk.Image | None) -> sitk.Image:
     """uint8, 1 where the image was measured: the brain where it shows nothing else, or all but padding around it."""
     if brain is not None:
         return brain
-    inside = np.ones(image.GetSize()[::-1], dtype=np.uint8)
-    background = background_value(image)
-    if background is not None:
-        shown = sitk.GetArrayViewFromImage(image) != background
-        for axis in range(shown.ndim):
-            others = tuple(other for other in range(shown.ndim) if other != axis)
-            hit = np.flatnonzero(shown.any(axis=others))
-            outside = np.ones(shown.shape[axis], dtype=bool)
-            outside[hit[0] : hit[-1] + 1] = False
-            np.moveaxis(inside, axis, 0)[outside] = 0
-    return Grid.of(image).image(inside)
+    grid = Grid.of(image)
+    if background_value(image) is None:
+        return grid.empty_image(sitk.sitkUInt8) + 1
+    inside = np.zeros(grid.shape, dtype=np.uint8)
+    inside[bounding_box(sitk.GetArrayFromImage(_shown(image)))] = 1
+    return grid.image(inside)
 
 
 def _widen(alignment: Alignment, reference: str) -> None:
@@ -164,7 +159,7 @@ def _widen(alignment: Alignment, reference: str) -> None:
     found = {}
     for name in (name for name in alignment.extents if name != reference and stripped[name]):
         extent, transform = alignment.extents[name], alignment.transforms[name]
-        beyond = _nearest(extent, coarse, transform) & ~_nearest(own, coarse) & 1
+        beyond = _nearest(extent, coarse, transform) & ~_nearest(own, coarse)
         lumps = sitk.BinaryMorphologicalOpening(beyond, (1, 1, 1), sitk.sitkBox)
         millilitres = np.count_nonzero(sitk.GetArrayViewFromImage(lumps)) * COARSE_MM**3 / 1000
         if millilitres > MISSING_ML:

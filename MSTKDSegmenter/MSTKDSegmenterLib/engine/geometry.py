@@ -142,6 +142,16 @@ def working_grid(brain: sitk.Image, spacing: float, margin: float, multiple: int
     return Grid(tuple(size), (float(spacing),) * 3, origin, grid.direction)
 
 
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around all True voxels; one voxel if there are none."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        hit = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(hit[0], hit[-1] + 1) if hit.size else slice(0, 1))
+    return tuple(box)
+
+
 def resample(
     image: sitk.Image,
     grid: Grid,

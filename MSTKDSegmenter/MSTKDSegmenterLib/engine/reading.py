@@ -81,11 +81,7 @@ def read(path: PathLike) -> Reading:
     if image_suffix(path):
         return _read_file(path)
     if is_dicom(path):
-        series, _ = find_series([path])
-        if not series:
-            msg = f"{path} is a DICOM file that cannot be read: it is truncated or damaged. Copy or export it again."
-            raise UnusableInput(msg)
-        return _series_of(series[0])
+        return _series_of(path)
     msg = f"{path} is not an image in a format that is read here: {FORMATS}."
     raise UnusableInput(msg)
 
@@ -178,11 +174,14 @@ def _read_folder(folder: Path) -> Reading:
     raise UnusableInput(msg)
 
 
-def _series_of(single: Series) -> Reading:
+def _series_of(path: Path) -> Reading:
     """The series that one DICOM file stands for: those of its folder may lie in one heap, and the file tells which."""
-    path = single.slices[0].path
-    beside, _ = find_series([other for other in visible_files(path.parent) if not image_suffix(other)])
-    whole = next((one for one in beside if any(slice_.path == path for slice_ in one.slices)), single)
+    beside = {other for other in visible_files(path.parent) if not image_suffix(other)}
+    series, _ = find_series(sorted({path, *beside}))
+    whole = next((one for one in series if any(slice_.path == path for slice_ in one.slices)), None)
+    if whole is None:
+        msg = f"{path} is a DICOM file that cannot be read: it is truncated or damaged. Copy or export it again."
+        raise UnusableInput(msg)
     try:
         reading = read_one_series(whole)
     except UnusableInput as error:

@@ -291,22 +291,18 @@ def _least_processed(candidates: list[Found], notes: list[str]) -> list[Found]:
     """Without those that by their names are another one with other intensities: UCSF-PDGM has FLAIR and FLAIR_bias."""
     kept = []
     for one in candidates:
-        words = describe(one.path.name)
-        plainer = next(
-            (
-                other
-                for other in candidates
-                if other.path.parent == one.path.parent
-                and unprocessed(other.path.name) == unprocessed(one.path.name)
-                and len(describe(other.path.name)) < len(words)
-            ),
-            None,
-        )
+        plainer = next((other for other in candidates if _plainer(other.path, one.path)), None)
         if plainer is None:
             kept.append(one)
         else:
             notes.append(f"{one.label}: not used, by its name {plainer.label} with other intensities.")
     return kept
+
+
+def _plainer(path: Path, than: Path) -> bool:
+    one, other = path.name, than.name
+    alike = path.parent == than.parent and unprocessed(one) == unprocessed(other)
+    return alike and len(describe(one)) < len(describe(other))
 
 
 def _the_one(sequence: str, candidates: list[Found], notes: list[str]) -> tuple[Found, Reading]:

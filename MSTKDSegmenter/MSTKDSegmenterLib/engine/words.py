@@ -62,7 +62,7 @@ _NEUTRAL = _set(
     "tfe frfse irfse irprep prep fs fatsat fat sat nofs spir spair dixon water 2d 3d iso isotropic propeller blade "
     "prop multivane cube space spc vista view brainview mpr ns nd sense clear extrp w wi weighted hr hires highres "
     "thin brain head skull stripped ss bet mr mri vol volume volumetric long short longtr longte tr repeat rpt rep run "
-    "bias corrected bfc n4 norm normalized normalised wip image img with mit nach and und iv i v mt mtc haste straight "
+    "wip image img with mit nach and und iv i v mt mtc haste straight "
     "accelerated fast grappa grappa2 grappa3 asset arc dl stealth nav neuronav brainlab flowcomp flow comp adni"
 )
 _PROCESSED = _set("bias corrected bfc n4 norm normalized normalised")
@@ -180,7 +180,7 @@ def tells(word: str) -> bool:
 
 def known_word(word: str) -> bool:
     """Whether ``word`` is part of the vocabulary of image descriptions."""
-    known = WITH_AGENT | WITHOUT_AGENT | _NEGATIONS | _REFERENCES | GRADIENT_ECHO | _NEUTRAL
+    known = WITH_AGENT | WITHOUT_AGENT | _NEGATIONS | _REFERENCES | GRADIENT_ECHO | _NEUTRAL | _PROCESSED
     return tells(word) or word in known or word == "wandwo" or _NEUTRAL_PATTERN.fullmatch(word) is not None
 
 

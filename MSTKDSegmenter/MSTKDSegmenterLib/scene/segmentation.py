@@ -15,7 +15,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ..engine.geometry import Grid
+from ..engine.geometry import Grid, bounding_box
 from ..engine.reliability import NOT_RELIABLE
 from .attributes import RELIABILITY_TAG
 from .terminology import APPEARANCES, Appearance
@@ -110,7 +110,7 @@ def write_segmentation(
 
 def _oriented_image(mask: np.ndarray, grid: Grid) -> Any:
     """The part of the mask that is not empty, as MRML keeps a segment: in place by its extent, not by its origin."""
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     part = np.ascontiguousarray(mask[box], dtype=np.uint8)
     image = slicer.vtkOrientedImageData()
     image.SetExtent([bound for axis in reversed(box) for bound in (axis.start, axis.stop - 1)])
@@ -119,16 +119,6 @@ def _oriented_image(mask: np.ndarray, grid: Grid) -> Any:
     image.SetDirections((RAS_TO_LPS @ grid.axes).tolist())
     image.GetPointData().SetScalars(numpy_to_vtk(part.ravel(), deep=True))
     return image
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around all True voxels; one voxel if there are none, as a labelmap cannot be without any."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        hit = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(hit[0], hit[-1] + 1) if hit.size else slice(0, 1))
-    return tuple(box)
 
 
 def _describe(segment: Any, appearance: Appearance, algorithm: str, grade: str | None) -> None:
