@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 from mstkd_training import backend
 from mstkd_training.config import OptimConfig
+from MSTKDSegmenterLib.engine.network import COMPACT, build
 
 
 @pytest.fixture(autouse=True)
@@ -51,3 +54,20 @@ def test_a_processor_without_bfloat16_is_not_left_to_emulate_it(monkeypatch: pyt
 @pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX2", reason="only certain for processors with AVX2")
 def test_onednn_has_no_bfloat16_where_there_is_avx2_only() -> None:
     assert not backend.cpu_has_bf16()
+
+
+def test_zeros_along_depth_change_neither_outputs_nor_gradients_nor_what_is_stored() -> None:
+    torch.manual_seed(0)
+    plain = build(replace(COMPACT, width=8, dropout=0.0, transformer=None))
+    padded = copy.deepcopy(plain)
+    backend.pad_in_depth(padded)
+    padded = copy.deepcopy(padded)  # as the average of a student is
+    image, present = torch.randn(1, 4, 16, 24, 16), torch.tensor([[1.0, 0.0, 1.0, 1.0]])
+    outputs = []
+    for network in (plain, padded):
+        outputs.append(network(image, present))
+        outputs[-1].square().mean().backward()
+    torch.testing.assert_close(outputs[1], outputs[0])
+    assert padded.state_dict().keys() == plain.state_dict().keys()
+    for ours, theirs in zip(padded.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)

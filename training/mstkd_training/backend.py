@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from .config import OptimConfig
 
@@ -28,6 +30,30 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
     if optim.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
     torch.use_deterministic_algorithms(optim.deterministic)
+
+
+def pad_in_depth(network: nn.Module) -> None:
+    """Let every 3-D convolution of a network find its zeros along depth instead of adding them itself; in place.
+
+    The outputs are the same. On a CPU with AVX2 alone a step takes about 0.6 of the time: oneDNN has its quick kernel for
+    the gradients of the weights only without padding along the first axis, and PyTorch leaves single images with no more
+    than 20480 of channels x depth x height to its slowest convolution (4 x 64 x 80, the stem of a crop of 64 x 80 x 64,
+    is just that).
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d) and module.padding[0]:
+            module.register_forward_pre_hook(_DepthPadding(module.padding[0]))
+            module.padding = (0, *module.padding[1:])
+
+
+class _DepthPadding:
+    """Hook; a class, so that a network that has it can be copied and pickled."""
+
+    def __init__(self, voxels: int) -> None:
+        self.voxels = voxels
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (F.pad(inputs[0], (0, 0, 0, 0, self.voxels, self.voxels)),)
 
 
 def cpu_has_bf16() -> bool:

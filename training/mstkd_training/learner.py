@@ -49,6 +49,8 @@ class Learner:
         self.average = new_average(student, optim.ema).to(device)
         teacher = new_teacher(config, self.average)
         self.distillation = Distillation(student, teacher, config).to(device)
+        if device.type == "cpu":
+            backend.pad_in_depth(self.distillation)
         self.discriminator = self._new_discriminator()
         self._step_module = world.wrap(self.distillation)
         self._discriminator_module = self.discriminator and world.wrap(self.discriminator)
