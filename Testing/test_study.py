@@ -5,12 +5,13 @@ The images are noise in an ellipsoid, 96 mm across or more; DICOM series are wri
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
 import struct
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -502,6 +503,24 @@ class TestDicom:
             )
             assert any(f"{one}: read with the {SIZE[2]} files of its series" in note for note in study.notes)
 
+    @pytest.mark.parametrize("without", ["the mark", "the mark and the group of the file"])
+    def test_old_files_that_were_stored_without_the_mark_are_read(self, tmp_path: Path, without: str) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"})
+        for path in list(folder.iterdir()):
+            content = path.read_bytes()[132:]
+            if without != "the mark":
+                content = content[12 + int.from_bytes(content[8:12], "little") :]
+            path.unlink()
+            path.with_suffix("").write_bytes(content)
+        study = study_from_folder(tmp_path)
+        assert np.array_equal(sitk.GetArrayFromImage(study.images["T1"].image), sitk.GetArrayFromImage(phantom(1)))
+
+    @pytest.mark.parametrize("start", [b"\x08\x00\x05\x00\xff\xff\xff\xff", b"\x0c\x00\x05\x00CS\x0a\x00", b"\x08\x00"])
+    def test_other_binary_files_are_not_taken_for_dicom(self, tmp_path: Path, start: bytes) -> None:
+        write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"})
+        (tmp_path / "s" / "cache").write_bytes(start + bytes(1000 if len(start) > 2 else 0))
+        assert not any("cache" in note for note in study_from_folder(tmp_path).notes)
+
     def test_a_slice_that_is_alone_is_refused(self, tmp_path: Path) -> None:
         folder = write_series(tmp_path / "s", phantom(1), "1.1", {}, range(3, 4))
         assert "stands for its series, which cannot be used" in refused(next(folder.iterdir()))
@@ -603,6 +622,25 @@ class TestFolders:
         for seed, name in enumerate(("T1", "T1 post", "dark-fluid")):
             write(tmp_path / "patient" / name / "image.nrrd", phantom(seed))
         assert study_from_folder(tmp_path).subset == ("FLAIR", "T1", "T1ce")
+
+    def test_a_folder_that_may_not_be_listed_is_left_out_and_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tmp_path / "open" / "t1.nrrd", phantom(1))
+        closed = tmp_path / "closed"
+        closed.mkdir()
+        listed = Path.iterdir
+
+        def iterdir(folder: Path) -> Iterator[Path]:
+            if folder == closed:
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return listed(folder)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        study = study_from_folder(tmp_path)
+        assert study.subset == ("T1",)
+        assert any(f"{closed} cannot be listed (Permission denied)" in note for note in study.notes)
+        assert "cannot be listed (Permission denied). Check that you may read it." in refused(closed)
 
     def test_dicom_series_mixed_in_one_folder_are_told_apart(self, tmp_path: Path) -> None:
         for seed, name in enumerate(("AX T1", "AX T1 POST", "AX T2 FLAIR", "AX DWI", "Series 5")):

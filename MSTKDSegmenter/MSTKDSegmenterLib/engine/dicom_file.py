@@ -8,16 +8,32 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+_LONGEST_FIRST_VALUE = 256
+
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM mark; a DICOMDIR does as well but holds no image."""
+    """Whether a file carries the DICOM mark, or begins as old ones do that were stored without it.
+
+    A DICOMDIR does as well but holds no image.
+    """
     if path.name.upper() == "DICOMDIR":
         return False
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            start = file.read(132)
     except OSError:
         return False
+    return start[128:] == b"DICM" or _begins_with_an_element(start)
+
+
+def _begins_with_an_element(start: bytes) -> bool:
+    """Whether a file begins with a short element of group 2 or 8, its type as two letters or implicit."""
+    if len(start) < 132 or start[:2] not in _FIRST_GROUPS:
+        return False
+    type_or_length = start[4:8]
+    explicit = type_or_length[:2].isalpha() and type_or_length[:2].isupper()
+    return explicit or int.from_bytes(type_or_length, "little") <= _LONGEST_FIRST_VALUE
 
 
 def read_header(path: Path) -> dict[str, str] | None:

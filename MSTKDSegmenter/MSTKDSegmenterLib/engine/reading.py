@@ -141,13 +141,26 @@ def visible_files(folder: Path) -> list[Path]:
 
 def visible(folder: Path) -> list[Path]:
     """What is in ``folder``, sorted, without hidden names (``._x`` beside ``x`` is no image) and ``misnamed`` ones."""
-    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and _is_text(path.name))
+    return [path for path in _listed(folder) if _is_text(path.name)]
 
 
 def misnamed(folder: Path) -> list[str]:
     """A note for each non-hidden name in ``folder`` that is not UTF-8, so that it is left out (see ``check_path``)."""
-    names = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and not _is_text(path.name))
+    names = [path for path in _listed(folder) if not _is_text(path.name)]
     return [f"{shown(path)}: left out, its name is not valid UTF-8 text. Rename it." for path in names]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in ``folder``, sorted, without hidden names.
+
+    Raises:
+        UnusableInput: it cannot be listed.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        msg = f"The folder {folder} cannot be listed ({error.strerror}). Check that you may read it."
+        raise UnusableInput(msg) from error
 
 
 def _read_folder(folder: Path) -> Reading:

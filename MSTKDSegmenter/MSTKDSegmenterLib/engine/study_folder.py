@@ -102,7 +102,11 @@ def _walk(folder: Path, depth: int) -> tuple[list[Path], list[Series], list[str]
         if depth == 0:
             notes.append(f"{deeper}: not searched, it lies more than {_DEPTH} folders deep.")
             continue
-        more_files, more_series, more_notes = _walk(deeper, depth - 1)
+        try:
+            more_files, more_series, more_notes = _walk(deeper, depth - 1)
+        except UnusableInput as error:
+            notes.append(str(error))
+            continue
         files += more_files
         series += more_series
         notes += more_notes
