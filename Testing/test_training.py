@@ -246,10 +246,11 @@ def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: 
     assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full
 
 
-def test_the_second_part_of_the_release_goes_on_from_the_first_on_the_same_folds() -> None:
-    first, second = (load(CONFIGS / f"{name}.yaml") for name in ("release_start", "release"))
-    assert (first.start, second.start, second.teacher.run) == (None, first.name, first.name)
-    assert second.data.folds == first.data.folds
+def test_the_parts_of_the_release_go_on_from_each_other_on_the_same_folds() -> None:
+    parts = [load(CONFIGS / f"{name}.yaml") for name in ("release_start", "release_teacher", "release")]
+    assert [part.start for part in parts] == [None, "release_start", "release_teacher"]
+    assert parts[-1].teacher.run == "release_teacher"
+    assert all(part.data.folds == parts[0].data.folds for part in parts)
 
 
 def test_what_distillation_has_to_beat_differs_from_it_in_teacher_and_steps_alone() -> None:
@@ -257,13 +258,6 @@ def test_what_distillation_has_to_beat_differs_from_it_in_teacher_and_steps_alon
     optim = alone.optim.model_copy(update={"steps": taught.optim.steps})
     assert alone.model_copy(update={"name": taught.name, "teacher": taught.teacher, "optim": optim}) == taught
     assert alone.teacher.kind == "none"
-
-
-def test_what_synthetic_studies_have_to_beat_differs_from_them_in_nothing_else() -> None:
-    synthetic, alone = (load(CONFIGS / f"{name}.yaml") for name in ("release_synthetic", "release_dropout"))
-    data = alone.data.model_copy(update={"synthetic": synthetic.data.synthetic})
-    assert alone.model_copy(update={"name": synthetic.name, "data": data}) == synthetic
-    assert synthetic.data.synthetic > alone.data.synthetic == 0
 
 
 def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:

@@ -24,13 +24,12 @@ if [ ! -e training/weights/base/weights.safetensors ]; then
   does export base --output training/weights/base
 fi
 
-# 2. cross-validation: the first part, then the second with a teacher and, in the same time, without
+# 2. cross-validation: two parts without a teacher, then the third with one and, in the same time, without
 does prepare release
 all_folds release_start
-all_folds release_dropout release_synthetic release
-does crossvalidate release_start
+all_folds release_teacher
+all_folds release_dropout release
 does crossvalidate release_dropout
-does crossvalidate release_synthetic --against release_dropout
 does crossvalidate release --against release_dropout
 
 # 3. the same folds as users get them: native voxels, calibrated on the patients of the other folds
@@ -38,5 +37,6 @@ for fold in 0 1 2; do does eval release --fold $fold; done
 
 # 4. everybody trains; the package carries what the folds have measured
 does train release_start
+does train release_teacher
 does train release
 does export release --output runs/release/package  # goes into Resources/Models by hand, if it is better than what is there
