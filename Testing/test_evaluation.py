@@ -23,7 +23,7 @@ from mstkd_training.plots import Panels, heat_map, slices
 from mstkd_training.published import benchmark
 from mstkd_training.tables import METRICS, document, table
 from mstkd_training.tables import comparison as comparison_tables
-from MSTKDSegmenterLib.engine import network
+from MSTKDSegmenterLib.engine import inference, network, tiles
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.package import ModelPackage, default_folder, load
 from MSTKDSegmenterLib.engine.regions import REGIONS
@@ -205,6 +205,16 @@ def test_what_the_software_refuses_counts_as_nothing_found_and_is_told(
     record = evaluate.read(settings.folder)["refused"]
     assert record[0] == {"study": "s0", "subset": "T1ce", "reason": refused["refused"]}
     assert len(record) == 4
+
+
+@pytest.mark.usefixtures("only_case")
+def test_too_little_memory_for_the_network_as_it_is_used_ends_the_evaluation(
+    tmp_path: Path, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "SMALLEST", 16)
+    monkeypatch.setattr(inference, "free_memory", lambda: 200_000_000)
+    with pytest.raises(MemoryError, match=r"case: Only 0\.2 GB .* other numbers: free some memory"):
+        evaluate.evaluate(config(tmp_path), package)
 
 
 @pytest.mark.usefixtures("only_case")

@@ -68,12 +68,19 @@ def answer(case: Case, subset: tuple[str, ...], package: ModelPackage, device: s
 
     Args:
         shape: of the native grid (z, y, x).
+
+    Raises:
+        MemoryError: there was too little memory to run the network as asked.
     """
     try:
         study = study_from_files({sequence: case.images[sequence] for sequence in subset})
-        return Answer(segment(study, package, device).masks)
+        result = segment(study, package, device)
     except UnusableInput as error:
         return Answer({region: np.zeros(shape, dtype=bool) for region in REGIONS}, str(error))
+    if result.report["gave_way"]:
+        said = " ".join(result.report["gave_way"])
+        raise MemoryError(f"{case.name}: {said} It would give other numbers: free some memory")
+    return Answer(result.masks)
 
 
 def true_masks(case: Case, convention: str) -> tuple[dict[str, np.ndarray], tuple[float, ...]]:

@@ -69,6 +69,7 @@ def build_report(
         },
         "device": asdict(prediction.device),
         "tile": list(prediction.tile),
+        "gave_way": prediction.findings,
         "expected": {region: asdict(value) for region, value in expected.regions.items()},
         "unsupported": list(expected.unsupported),
         "volumes_ml": {name: round(value, 3) for name, value in volumes(masks, harmonised.reference_grid).items()},
