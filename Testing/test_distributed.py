@@ -80,4 +80,5 @@ def test_processes_and_accumulation_together_take_the_step_of_one_large_batch(se
         assert largest > 0
         assert len(wanted) == len(found)
         for a, b in zip(wanted, found):
-            assert torch.allclose(a, b, atol=1e-4 * largest), optimizer
+            # the quick kernel for gradients on a CPU (backend.pad_in_depth) adds up to about four digits
+            assert torch.allclose(a, b, atol=1e-3 * largest), (optimizer, (a - b).abs().max().item() / largest)
