@@ -71,3 +71,15 @@ def test_zeros_along_depth_change_neither_outputs_nor_gradients_nor_what_is_stor
     assert padded.state_dict().keys() == plain.state_dict().keys()
     for ours, theirs in zip(padded.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_over_a_whole_crop_are_exact_to_a_ten_thousandth_of_the_largest() -> None:
+    torch.manual_seed(0)
+    plain = torch.nn.Conv3d(16, 16, 3, padding=1, dtype=torch.float64)
+    padded = copy.deepcopy(plain).float()
+    backend.pad_in_depth(padded)
+    image, pull = torch.randn(1, 16, 64, 80, 64), torch.randn(1, 16, 64, 80, 64)
+    (plain(image.double()) * pull.double()).sum().backward()
+    (padded(image) * pull).sum().backward()
+    largest = plain.weight.grad.abs().max().item()
+    torch.testing.assert_close(padded.weight.grad.double(), plain.weight.grad, rtol=0, atol=1e-4 * largest)

@@ -80,5 +80,6 @@ def test_processes_and_accumulation_together_take_the_step_of_one_large_batch(se
         assert largest > 0
         assert len(wanted) == len(found)
         for a, b in zip(wanted, found):
-            # the quick kernel for gradients on a CPU (backend.pad_in_depth) adds up to about four digits
-            assert torch.allclose(a, b, atol=1e-3 * largest), (optimizer, (a - b).abs().max().item() / largest)
+            # what the quick kernel (backend.pad_in_depth) adds up for a bias that GroupNorm takes away again is noise
+            exact = 1e-4 if a.ndim > 1 else 1e-3
+            assert torch.allclose(a, b, atol=exact * largest), optimizer

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 
 from .label_maps import Arrays, prepared
 
@@ -122,13 +123,8 @@ def tissue_map(labels: sitk.Image, name: str) -> np.ndarray:
 
 def _crop(tissue: np.ndarray, multiple: int) -> np.ndarray:
     """The box around everything that is not air, with a margin, sides made multiples of `multiple`."""
-    slices = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        used = np.flatnonzero((tissue != AIR).any(axis=others))
-        low, high = max(0, used[0] - _MARGIN_MM), min(tissue.shape[axis], used[-1] + 1 + _MARGIN_MM)
-        slices.append(slice(low, low + (high - low) // multiple * multiple))
-    return tissue[tuple(slices)]
+    box = bounding_box(tissue != AIR, _MARGIN_MM)
+    return tissue[tuple(slice(b.start, b.start + (b.stop - b.start) // multiple * multiple) for b in box)]
 
 
 def _block_sum(mask: np.ndarray, factor: int) -> np.ndarray:

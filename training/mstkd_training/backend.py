@@ -35,11 +35,10 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
 def pad_in_depth(network: nn.Module) -> None:
     """Let every 3-D convolution of a network find its zeros along depth instead of adding them itself; in place.
 
-    The outputs are the same, and so are the gradients of the weights to 4e-5 of the largest (2e-6 without this: the
-    quick kernel adds all voxels up in one float). On a CPU with AVX2 alone a step takes about 0.6 of the time: oneDNN
-    has that kernel only without padding along the first axis, and PyTorch leaves single images with no more than 20480
-    of channels x depth x height to its slowest convolution (4 x 64 x 80, the stem of a crop of 64 x 80 x 64, is just
-    that).
+    The outputs are the same, and so are the gradients of the weights to 1e-4 of the largest: the quick kernel adds all
+    voxels up in one float. On a CPU with AVX2 alone a step takes 0.5 to 0.6 of the time: oneDNN has that kernel only
+    without padding along the first axis, and PyTorch leaves single images with no more than 20480 of channels x depth
+    x height to its slowest convolution (4 x 64 x 80, the stem of a crop of 64 x 80 x 64, is just that).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv3d) and module.padding[0]:

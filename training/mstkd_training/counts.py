@@ -129,8 +129,7 @@ def count(
             present = presence(subset)
             image = study.image.astype(np.float32) * np.reshape(present, (-1, 1, 1, 1))
             found = predict(network, image, present, there, Job(), tile, mirror)
-            if found.findings:
-                raise MemoryError(f"{name}: {' '.join(found.findings)} It would give other numbers: free some memory")
+            check_ran_as_asked(name, found.findings)
             logits = torch.from_numpy(found.logits)[None].to(device)
             for step, temperature in enumerate(TEMPERATURES):
                 classes = network.probabilities(logits / temperature)
@@ -140,6 +139,19 @@ def count(
                     voxels[0, place, step, region] = binned(said, wanted[region])
         parts.append(Counts((name,), (study.patient,), voxels, entropy, spacing**3 / 1000))
     return joined(parts)
+
+
+def check_ran_as_asked(study: str, gave_way: Sequence[str]) -> None:
+    """Return if the network ran on a study as asked; what is measured otherwise is not what users get.
+
+    Args:
+        gave_way: the findings of a prediction.
+
+    Raises:
+        MemoryError: something had to give way.
+    """
+    if gave_way:
+        raise MemoryError(f"{study}: {' '.join(gave_way)} It would give other numbers: free some memory")
 
 
 def binned(probabilities: torch.Tensor, truth: torch.Tensor) -> np.ndarray:

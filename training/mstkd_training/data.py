@@ -18,6 +18,7 @@ from monai.transforms import (
     RandScaleIntensity,
     RandShiftIntensity,
 )
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence
 from scipy.ndimage import distance_transform_edt
 from torch.utils.data import Dataset
@@ -169,10 +170,9 @@ class TrainingSet(Dataset):
         chosen = tumour if len(tumour) and rng.random() < augment.focus else np.flatnonzero(brain)
         voxel = np.unravel_index(chosen[rng.integers(len(chosen))], shape)
         middle = []
-        for axis, (place, side) in enumerate(zip(voxel, augment.crop, strict=True)):
-            inside = np.flatnonzero(brain.any(axis=tuple({0, 1, 2} - {axis})))
-            first, last = inside[0] + side // 2, inside[-1] + 1 - (side - side // 2)
-            middle.append(int(np.clip(place, first, last)) if first <= last else int(inside[0] + inside[-1] + 1) // 2)
+        for place, side, inside in zip(voxel, augment.crop, bounding_box(brain), strict=True):
+            first, last = inside.start + side // 2, inside.stop - (side - side // 2)
+            middle.append(int(np.clip(place, first, last)) if first <= last else (inside.start + inside.stop) // 2)
         sides = [int(side * _REACH + 2 * shift) for side, shift in zip(augment.crop, augment.shift, strict=True)]
         low = [centre - side // 2 for centre, side in zip(middle, sides, strict=True)]
         high = [start + side for start, side in zip(low, sides, strict=True)]

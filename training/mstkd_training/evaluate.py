@@ -23,7 +23,7 @@ from .calibration import curves, stored
 from .cases import Case, find_cases
 from .config import Config
 from .continuity import FILE as RUN
-from .counts import of_test_patients
+from .counts import check_ran_as_asked, of_test_patients
 from .files import write_text
 from .lesions import lesion_scores
 from .metrics import region_scores
@@ -77,9 +77,7 @@ def answer(case: Case, subset: tuple[str, ...], package: ModelPackage, device: s
         result = segment(study, package, device)
     except UnusableInput as error:
         return Answer({region: np.zeros(shape, dtype=bool) for region in REGIONS}, str(error))
-    if result.report["gave_way"]:
-        said = " ".join(result.report["gave_way"])
-        raise MemoryError(f"{case.name}: {said} It would give other numbers: free some memory")
+    check_ran_as_asked(case.name, result.report["gave_way"])
     return Answer(result.masks)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 
 from .anatomy import NAMES, brain_region, tissue_map
 from .label_maps import Arrays, prepared
@@ -43,12 +44,12 @@ class Head:
 def head_from_tissue(tissue: np.ndarray, name: str) -> Head:
     """Tissue indices into anatomy.NAMES at 1 mm, (z, y, x) with axes S, P, L -> Head."""
     brain = brain_region(tissue)
-    used = [np.flatnonzero(brain.any(axis=tuple(o for o in range(3) if o != axis))) for axis in range(3)]
-    widths = [(max(0, _MARGIN_MM - u[0]), max(0, u[-1] + 1 + _MARGIN_MM - n)) for u, n in zip(used, tissue.shape)]
+    used = bounding_box(brain)
+    widths = [(max(0, _MARGIN_MM - u.start), max(0, u.stop + _MARGIN_MM - n)) for u, n in zip(used, tissue.shape)]
     tissue, brain = np.pad(tissue, widths), np.pad(brain, widths)  # 0 is air
     box = []
-    for (before, _), indices in zip(widths, used):
-        low, count = indices[0] + before - _MARGIN_MM, indices[-1] + 1 - indices[0] + 2 * _MARGIN_MM
+    for (before, _), u in zip(widths, used):
+        low, count = u.start + before - _MARGIN_MM, u.stop - u.start + 2 * _MARGIN_MM
         box.append(slice(low, low + count // _FACTOR * _FACTOR))
     tissue, brain = tissue[tuple(box)], brain[tuple(box)]
     shares = [_share(np.isin(tissue, [NAMES.index(n) for n in members])) for members in TISSUES.values()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from MSTKDSegmenterLib.engine.geometry import Grid
+from MSTKDSegmenterLib.engine.geometry import Grid, bounding_box
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import subset_name
@@ -62,9 +62,7 @@ def _row(
     device: str,
 ) -> Panels:
     image = _upright(sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[subset[0]]))), grid)[level]
-    head = np.argwhere(image > image.min())
-    low, high = np.maximum(head.min(axis=0) - BORDER, 0), head.max(axis=0) + BORDER + 1
-    box = slice(low[0], high[0]), slice(low[1], high[1])
+    box = bounding_box(image > image.min(), BORDER)
     black, white = np.percentile(image[image > image.min()], WINDOW)
     shape = truth["WT"].shape
     found = {name: answer(case, subset, package, device, shape).masks for name, package in packages.items()}

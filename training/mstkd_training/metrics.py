@@ -12,6 +12,7 @@ from typing import Optional
 import numpy as np
 import torch
 from monai.metrics.utils import get_edge_surface_distance
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 
 PENALTY = 374.0
 """HD95 in mm where BraTS has nothing to measure: the diagonal of its field of 240 x 240 x 155 mm, 373.1, and a bit."""
@@ -108,10 +109,5 @@ def crop(found: np.ndarray, truth: np.ndarray, margin: int) -> tuple[np.ndarray,
     """
     if found.shape != truth.shape:
         raise ValueError(f"masks of shapes {found.shape} and {truth.shape} cannot be compared: they need the same grid")
-    union = found | truth
-    if not union.any():
-        box = (slice(0, 1),) * union.ndim
-    else:
-        extents = [np.flatnonzero(union.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-        box = tuple(slice(max(int(one[0]) - margin, 0), int(one[-1]) + margin + 1) for one in extents)
+    box = bounding_box(found | truth, margin)
     return np.ascontiguousarray(found[box]), np.ascontiguousarray(truth[box])

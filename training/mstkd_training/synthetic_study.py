@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 from MSTKDSegmenterLib.engine.normalise import normalise
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 from scipy.ndimage import gaussian_filter, label
@@ -93,11 +94,10 @@ def _lay(
     coordinates = ((2 * voxels + 1) / sides - 1).flip(-1)
     brain = F.grid_sample(shares[:, -1:], coordinates[None], mode="bilinear", align_corners=False)[0, 0].numpy() > 0.2
     low, high = [], []
-    for axis, side in enumerate(size):
-        used = np.flatnonzero(brain.any(axis=tuple(other for other in range(3) if other != axis)))
-        wanted = used[-1] - used[0] + 1 + 2 * _MARGIN
+    for side, used in zip(size, bounding_box(brain)):
+        wanted = used.stop - used.start + 2 * _MARGIN
         count = min(side, -(-wanted // 4) * 4)
-        low.append(int(np.clip(used[0] - _MARGIN - (count - wanted) // 2, 0, side - count)))
+        low.append(int(np.clip(used.start - _MARGIN - (count - wanted) // 2, 0, side - count)))
         high.append(low[-1] + count)
     box = tuple(slice(a, b) for a, b in zip(low, high))
     centre = (np.array(size) - 1) / 2 - low
@@ -155,10 +155,10 @@ def _mixture(
     mixture[:_HEALTHY] *= 1 - np.clip(extra.sum(axis=0), 0, 1)
     mixture[_HEALTHY : -len(TUMOUR)] = extra
     mixture[-len(TUMOUR) :] = 0
-    where = np.argwhere(labels != NONE)
-    if not len(where):
+    tumour = labels != NONE
+    if not tumour.any():
         return mixture
-    box = tuple(slice(max(0, a - 4), b + 5) for a, b in zip(where.min(axis=0), where.max(axis=0)))
+    box = bounding_box(tumour, margin=4)
     inner = mixture[(slice(None), *box)]
     sigma = rng.uniform(0.3, 0.8)
     weights = np.stack([blur((labels[box] == _VALUES[name]).astype(np.float32), sigma) for name in TUMOUR])

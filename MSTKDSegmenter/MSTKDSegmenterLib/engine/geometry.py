@@ -142,13 +142,17 @@ def working_grid(brain: sitk.Image, spacing: float, margin: float, multiple: int
     return Grid(tuple(size), (float(spacing),) * 3, origin, grid.direction)
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around all True voxels; one voxel if there are none."""
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box around all True voxels, and ``margin`` more on each side where the array has them.
+
+    One voxel if there are none.
+    """
     box = []
-    for axis in range(mask.ndim):
+    for axis, side in enumerate(mask.shape):
         others = tuple(other for other in range(mask.ndim) if other != axis)
         hit = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(hit[0], hit[-1] + 1) if hit.size else slice(0, 1))
+        inside = slice(max(0, int(hit[0]) - margin), min(side, int(hit[-1]) + 1 + margin)) if hit.size else slice(0, 1)
+        box.append(inside)
     return tuple(box)
 
 
