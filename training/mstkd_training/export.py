@@ -70,7 +70,7 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
-        "version": "0.2.0",
+        "version": "0.3.0",
         "spacing_mm": config.data.spacing,
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
