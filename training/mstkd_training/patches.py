@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import SimpleITK as sitk
-from MSTKDSegmenterLib.engine.geometry import Grid, resample
+from MSTKDSegmenterLib.engine.geometry import Grid, bounding_box, resample
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 from scipy.signal import fftconvolve
 from tqdm import tqdm
@@ -109,11 +109,10 @@ def locate(patch: np.ndarray, valid: np.ndarray, whole: np.ndarray) -> tuple[int
         ValueError: the labels are nowhere in `whole`.
     """
     margin = patch.shape[0]
-    box = np.argwhere(whole)
-    low = np.maximum(box.min(0) - margin, -margin)
-    high = np.minimum(box.max(0) + margin, np.array(whole.shape) + margin)
+    box = bounding_box(whole != 0)
+    low = [side.start - margin for side in box]
     field = np.pad(whole.astype(np.float32), margin)
-    field = field[tuple(slice(a + margin, b + margin + 1) for a, b in zip(low, high, strict=True))]
+    field = field[tuple(slice(side.start, side.stop + 2 * margin) for side in box)]
     inside = valid.astype(np.float32)
     wanted = patch.astype(np.float32) * inside
     flip = (slice(None, None, -1),) * 3

@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 import torch.nn.functional as F
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
 from .cases import patient_of
@@ -110,11 +111,10 @@ def place(
 def _cut(labels: np.ndarray, values: Mapping[int, int], spacing: Sequence[float], first: np.ndarray) -> Shape | None:
     """The box around a tumour, (z, y, x); spacing and the first voxel's place are x, y, z. None if it is too small."""
     sides, first = np.array(spacing)[::-1], first[::-1]
-    where = np.argwhere(labels)
-    if len(where) * np.prod(sides) < _LEAST_MM3:
+    if np.count_nonzero(labels) * np.prod(sides) < _LEAST_MM3:
         return None
-    low, high = where.min(axis=0), where.max(axis=0) + 1
+    where = bounding_box(labels != 0)
+    middle = np.array([(side.start + side.stop - 1) / 2 for side in where])
     table = np.full(256, NONE, dtype=np.uint8)
     table[list(values)] = list(values.values())
-    box = table[labels[tuple(slice(a, b) for a, b in zip(low, high))]]
-    return Shape(box, sides, first + (low + high - 1) / 2 * sides)
+    return Shape(table[labels[where]], sides, first + middle * sides)
