@@ -246,18 +246,15 @@ def test_an_ablation_is_the_corrected_preset_without_one_group_of_terms(preset: 
     assert ablated.model_copy(update={"name": full.name, "terms": full.terms}) == full
 
 
-def test_the_parts_of_the_release_go_on_from_each_other_on_the_same_folds() -> None:
-    parts = [load(CONFIGS / f"{name}.yaml") for name in ("release_start", "release_teacher", "release")]
-    assert [part.start for part in parts] == [None, "release_start", "release_teacher"]
-    assert parts[-1].teacher.run == "release_teacher"
-    assert all(part.data.folds == parts[0].data.folds for part in parts)
-
-
-def test_what_distillation_has_to_beat_differs_from_it_in_teacher_and_steps_alone() -> None:
-    taught, alone = (load(CONFIGS / f"{name}.yaml") for name in ("release", "release_dropout"))
-    optim = alone.optim.model_copy(update={"steps": taught.optim.steps})
-    assert alone.model_copy(update={"name": taught.name, "teacher": taught.teacher, "optim": optim}) == taught
-    assert alone.teacher.kind == "none"
+def test_recipes_are_compared_with_one_that_differs_in_what_is_compared_and_in_steps_alone() -> None:
+    plain, taught, synthetic = (load(CONFIGS / f"rung_{name}.yaml") for name in ("dropout", "distilled", "synthetic"))
+    optim = plain.optim.model_copy(update={"steps": taught.optim.steps})
+    same = {"name": taught.name, "teacher": taught.teacher, "terms": taught.terms, "optim": optim}
+    assert plain.model_copy(update=same) == taught
+    assert (plain.teacher.kind, taught.teacher.kind) == ("none", "ema")
+    data = plain.data.model_copy(update={"synthetic": synthetic.data.synthetic})
+    assert plain.model_copy(update={"name": synthetic.name, "data": data}) == synthetic
+    assert (plain.data.synthetic, synthetic.data.synthetic) == (0, 0.25)
 
 
 def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:

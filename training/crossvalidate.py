@@ -1,7 +1,7 @@
-"""Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/release.yaml`.
+"""Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/rung_distilled.yaml`.
 
 Calibrates it (temperatures, thresholds), and writes its table, crossvalidation.md, below those of other runs that were
-measured so before: `--against release_dropout`.
+measured so before: `--against rung_dropout`.
 """
 
 import argparse
