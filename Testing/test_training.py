@@ -257,6 +257,13 @@ def test_recipes_are_compared_with_one_that_differs_in_what_is_compared_and_in_s
     assert (plain.data.synthetic, synthetic.data.synthetic) == (0, 0.25)
 
 
+def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
+    going_on = {config.name: config for config in map(load, CONFIGS.glob("*.yaml")) if config.start}
+    assert set(going_on) == {"whole_grid", "more_lesions"}
+    for config in going_on.values():
+        assert config.data.folds == load(CONFIGS / f"{config.start}.yaml").data.folds
+
+
 def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:
     config = load(CONFIGS / "teacher.yaml")
     assert config.subsets.probabilities(0)[SUBSETS.index(SEQUENCES)] > 0.98
