@@ -96,6 +96,17 @@ def write_series(
     return folder
 
 
+def drop_fields(path: Path, fields: Sequence[bytes], instead: bytes = b"") -> None:
+    """Take fields out of the text header of an NRRD or MetaImage file; ``instead`` takes the place of the first."""
+    lines = path.read_bytes().split(b"\n")
+    there = [place for place, line in enumerate(lines[:40]) if re.split(b"[:=]", line)[0].strip() in fields]
+    assert there
+    kept = [line for place, line in enumerate(lines) if place not in there]
+    if instead:
+        kept.insert(there[0], instead)
+    path.write_bytes(b"\n".join(kept))
+
+
 def refused(path: Path) -> str:
     """The message with which ``path`` is refused as an image; it names the file and fits one line."""
     with pytest.raises(UnusableInput) as caught:
@@ -148,6 +159,32 @@ class TestReading:
         reading = read(path)
         assert np.allclose(reading.image.GetSpacing(), SPACING, rtol=1e-3)
         assert "degrees from right angles" in reading.notes[0]
+
+    def test_slightly_sheared_axes_of_another_format_are_made_straight_and_said(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "x.nrrd", phantom(1))
+        content = path.read_bytes()
+        assert b"(4,0,0)" in content
+        path.write_bytes(content.replace(b"(4,0,0)", b"(4,0.03,0)"))
+        reading = read(path)
+        axes = np.reshape(reading.image.GetDirection(), (3, 3))
+        assert np.allclose(axes.T @ axes, np.eye(3), atol=1e-12)
+        # half of the angle, arctan(0.03 / 4), falls to each of the two axes
+        assert np.isclose(axes[1, 0], 0.03 / 4 / 2, rtol=1e-3)
+        assert "0.43 degrees from right angles" in reading.notes[0]
+
+    @pytest.mark.parametrize(
+        ("ending", "field"),
+        [(".nrrd", "space"), (".nhdr", "space"), (".mha", "TransformMatrix"), (".mhd", "TransformMatrix")],
+    )
+    def test_a_text_header_without_orientation_is_pointed_out(self, tmp_path: Path, ending: str, field: str) -> None:
+        path = write(tmp_path / f"x{ending}", phantom(1))
+        assert read(path).notes == ()
+        size = (b"space directions", b"spacings: 4 4 5") if field == "space" else (b"", b"")
+        drop_fields(path, (field.encode(), size[0], b"space origin"), size[1])
+        reading = read(path)
+        assert np.allclose(reading.image.GetSpacing(), SPACING)
+        assert f"no field '{field}'" in reading.notes[0]
+        assert "left, back and head" in reading.notes[0]
 
     @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
     def test_a_header_without_orientation_is_pointed_out_with_what_was_assumed(
@@ -408,6 +445,15 @@ class TestImagesThatAreNoHeadMri:
             assert right.encode() in content
             path.write_bytes(content.replace(right.encode(), wrong.encode()))
             assert "voxel size" in refused(path)
+
+    @pytest.mark.parametrize(
+        ("ending", "fields"),
+        [(".nrrd", (b"space", b"space directions", b"space origin")), (".mha", (b"ElementSpacing",))],
+    )
+    def test_a_text_header_without_a_voxel_size(self, tmp_path: Path, ending: str, fields: tuple[bytes, ...]) -> None:
+        path = write(tmp_path / f"x{ending}", phantom(1))
+        drop_fields(path, fields)
+        assert "gives no voxel size" in refused(path)
 
     def test_a_header_with_two_voxel_sizes(self, tmp_path: Path) -> None:
         path = write(tmp_path / "x.nii", phantom(1))

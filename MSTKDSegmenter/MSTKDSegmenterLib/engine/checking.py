@@ -18,6 +18,10 @@ _PADDING_SHARE = 0.001
 _ABSURD_VALUE = 1e30
 _PADDING_MAXIMA = (32767.0, 63536.0, 65535.0)
 _FEW_VALUES = 8
+_STRAIGHT = 1e-5
+"""Cosine between two axes that are stored as perpendicular in all formats."""
+_ROUNDED = 1e-3
+"""Cosine that comes from directions of three digits; over a head of 250 mm it is 0.25 mm."""
 
 
 def check_image(image: sitk.Image, name: str, not_finite: int = 0) -> tuple[sitk.Image, list[str]]:
@@ -45,6 +49,7 @@ def check_image(image: sitk.Image, name: str, not_finite: int = 0) -> tuple[sitk
         notes.append(f"{name} holds only a few different values, as a label map does; check that it is an MRI.")
     checked = sitk.GetImageFromArray(values)
     checked.CopyInformation(image)
+    _straighten(checked, name, notes)
     return checked, notes
 
 
@@ -72,6 +77,20 @@ def _one_frame(image: sitk.Image, name: str) -> sitk.Image:
     if len(size) > 3:
         image = sitk.Extract(image, [*size[:3], *[0] * (len(size) - 3)])
     return image
+
+
+def _straighten(image: sitk.Image, name: str, notes: list[str]) -> None:
+    """Take the rotation that is nearest to slightly sheared axes, in place: not all formats could hold the others."""
+    axes = np.array(image.GetDirection()).reshape(3, 3)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine > _STRAIGHT:
+        left, _, right = np.linalg.svd(axes)  # the nearest rotation is the orthogonal polar factor
+        image.SetDirection((left @ right).ravel().tolist())
+    if cosine > _ROUNDED:
+        notes.append(
+            f"{name}: its axes are {np.degrees(np.arcsin(cosine)):.2f} degrees from right angles; the nearest straight "
+            "grid was taken."
+        )
 
 
 def _check_geometry(image: sitk.Image, name: str) -> None:

@@ -17,6 +17,7 @@ from .dicom_file import is_dicom, without_warnings
 from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
 from .nifti_header import check_nifti
+from .text_header import is_placed
 from .words import IMAGE_SUFFIXES
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -38,10 +39,17 @@ _MOST_SHEAR_DEGREES = 1.0
 """Taking a sheared grid for a straight one moves the edge of a 200 mm head by at most 2 mm."""
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
 _NOT_PLACED = (
-    "its header says nothing about orientation or position (qform_code and sform_code are 0). Its voxel axes were "
-    "taken to run to the patient's left, back and head, which may be wrong: check left and right, or export the image "
-    "again from its source."
+    "its header says nothing about orientation or position ({missing}). Its voxel axes were taken to run to "
+    "the patient's left, back and head, which may be wrong: check left and right, or export the image again from its "
+    "source."
 )
+_CODES = "qform_code and sform_code are 0"
+_FIELD = {
+    ".nrrd": "no field 'space'",
+    ".nhdr": "no field 'space'",
+    ".mha": "no field 'TransformMatrix'",
+    ".mhd": "no field 'TransformMatrix'",
+}
 
 
 @dataclass(frozen=True)
@@ -212,7 +220,7 @@ def _read_file(path: Path) -> Reading:
         header, not_finite = check_nifti(path)
         shear = header.shear_degrees()
         if not header.placed:
-            notes.append(f"{path}: {_NOT_PLACED}")
+            notes.append(f"{path}: {_NOT_PLACED.format(missing=_CODES)}")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[suffix])
@@ -221,6 +229,8 @@ def _read_file(path: Path) -> Reading:
             image = _read_meta(reader) if suffix in _META else _execute(reader, shear, str(path), notes)
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
+    if suffix in _FIELD and not is_placed(path):  # after ITK, which knows whether it is such a file at all
+        notes.append(f"{path}: {_NOT_PLACED.format(missing=_FIELD[suffix])}")
     checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))
 
