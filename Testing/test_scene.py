@@ -163,6 +163,18 @@ class TestVolumes:
         with pytest.raises(UnusableInput, match=r"'T2 axial' is under the transform 'my warp'.*Harden"):
             image_from_volume(node)
 
+    def test_a_volume_without_extent_is_refused_by_name(self, scene) -> None:
+        flat = transform(scene, [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+        spoilers = (
+            lambda node: node.SetSpacing(1, -1, 1),
+            lambda node: node.SetAndObserveTransformNodeID(flat.GetID()),
+        )
+        for spoil in spoilers:
+            node = add_volume(scene, GRIDS["LPS"].image(numbers(GRIDS["LPS"])), "T2 axial")
+            spoil(node)
+            with pytest.raises(UnusableInput, match="'T2 axial' has no extent in space"):
+                image_from_volume(node)
+
     def test_a_volume_without_voxels_is_refused(self, scene) -> None:
         with pytest.raises(UnusableInput, match="'empty' holds no voxels"):
             image_from_volume(scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"))

@@ -20,6 +20,8 @@ from ..engine.geometry import Grid
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 LARGEST_SHEAR = 1e-3
 """Cosine between two voxel axes above which they do not count as perpendicular: over a head of 250 mm, 0.25 mm."""
+LEAST_VOLUME = 1e-3
+"""Volume that three unit axes have to span."""
 
 
 def image_from_volume(node: Any) -> sitk.Image:
@@ -30,7 +32,7 @@ def image_from_volume(node: Any) -> sitk.Image:
     onto the nearest grid without shear, and the log says so.
 
     Raises:
-        UnusableInput: no voxels, more than one value per voxel, or a transform that is not linear.
+        UnusableInput: no voxels, more than one value per voxel, a transform that is not linear, or no extent in space.
     """
     name = node.GetName()
     voxels = node.GetImageData()
@@ -88,7 +90,15 @@ def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np
         matrix = slicer.util.arrayFromVTKMatrix(to_world)
         origin = matrix[:3, :3] @ origin + matrix[:3, 3]
         axes = matrix[:3, :3] @ axes
-        lengths = np.linalg.norm(axes, axis=0)
+    lengths = np.linalg.norm(axes, axis=0)
+    # of unit axes, the determinant is the volume that they span: 1 at right angles
+    if not (np.all(spacing > 0) and np.all(lengths > 0) and abs(np.linalg.det(axes / lengths)) > LEAST_VOLUME):
+        raise UnusableInput(
+            f"The volume '{node.GetName()}' has no extent in space: voxel size {spacing.tolist()} mm, axes "
+            f"{np.round(axes, 3).tolist()} with its transforms. Expected a voxel size above 0 and three axes that lie "
+            "in no plane: load the volume again, or take it out of the transform."
+        )
+    if transform is not None:
         spacing, axes = spacing * lengths, axes / lengths
     return tuple(spacing.tolist()), tuple((RAS_TO_LPS @ origin).tolist()), RAS_TO_LPS @ axes
 
