@@ -101,7 +101,9 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.installButton.clicked.connect(self.onInstall)
         self.ui.applyButton.clicked.connect(self.onApply)
         self.ui.cancelButton.clicked.connect(self.onCancel)
+        # an empty line counts as invalid and says nothing of its path, only that it is invalid now
         self.ui.modelFolder.currentPathChanged.connect(self._onModelFolder)
+        self.ui.modelFolder.validInputChanged.connect(self._onModelFolder)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         for event in (scene.StartImportEvent, scene.EndImportEvent, scene.EndCloseEvent):
@@ -266,14 +268,15 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
         if self._replaced or slicer.mrmlScene.IsBatchProcessing():
             return  # a scene is closed or loaded: nobody has chosen anything
-        self.ui.modelFolder.currentPath = self._parameterNode.modelFolder
+        if self.ui.modelFolder.currentPath != self._parameterNode.modelFolder:  # the same again would move the cursor
+            self.ui.modelFolder.currentPath = self._parameterNode.modelFolder
         if self._choices.notice():
             self._choices.propose()
         self._update()
 
-    def _onModelFolder(self, path: str) -> None:
+    def _onModelFolder(self, said: Any) -> None:
         if self._parameterNode is not None:
-            self._parameterNode.modelFolder = path
+            self._parameterNode.modelFolder = self.ui.modelFolder.currentPath
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAdded(self, caller: Any, event: Any, node: Any) -> None:

@@ -211,10 +211,11 @@ class ctkCollapsibleButton(QtWidgets.QAbstractButton):  # noqa: N801
 
 
 class ctkPathLineEdit(QtWidgets.QWidget):  # noqa: N801
-    """A line for a path, with a button that would browse."""
+    """A line for a path, with a button that would browse. Of an empty path it only says that it is not valid."""
 
     Dirs = 1
     currentPathChanged = QtCore.Signal(str)  # noqa: N815
+    validInputChanged = QtCore.Signal(bool)  # noqa: N815
     filters = settingKey = showHistoryButton = QtCore.Property(str)  # noqa: N815
     currentPath = QtCore.Property(  # noqa: N815
         str, lambda self: self._line.text(), lambda self, path: self._line.setText(path)
@@ -223,13 +224,21 @@ class ctkPathLineEdit(QtWidgets.QWidget):  # noqa: N801
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._line = QtWidgets.QLineEdit()
-        self._line.textChanged.connect(self.currentPathChanged)
+        self._valid = False
+        self._line.textChanged.connect(self._changed)
         browse = QtWidgets.QToolButton()
         browse.setText("...")
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._line)
         layout.addWidget(browse)
+
+    def _changed(self, path: str) -> None:
+        was, self._valid = self._valid, bool(path)
+        if path:
+            self.currentPathChanged.emit(path)
+        if was != self._valid:
+            self.validInputChanged.emit(self._valid)
 
 
 class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):  # noqa: N801

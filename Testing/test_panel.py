@@ -104,6 +104,13 @@ class TestOwnChoice:
         assert panel.chosen() == {"T1ce": "case1_t1"}
         assert panel.ui.applyButton.enabled
 
+    def test_what_is_proposed_beside_it_follows_it_to_another_date(self, panel) -> None:
+        for name in ("p7_2023_flair", "p7_2023_t1ce", "p7_2024_flair", "p7_2024_t1ce", "p7_2024_t2"):
+            add_volume(name)
+        until(lambda: panel.chosen().get("T2") == "p7_2024_t2")
+        panel.choose("FLAIR", "p7_2023_flair")
+        assert panel.chosen() == {"FLAIR": "p7_2023_flair", "T1ce": "p7_2023_t1ce"}
+
     def test_recognise_again_drops_it(self, panel) -> None:
         add_volume("case1_t2")
         until(lambda: panel.chosen() != {})

@@ -145,3 +145,17 @@ def test_a_volume_that_its_module_hides_or_that_is_one_slice_is_not_proposed() -
     found = propose([hidden, slice_])
     assert found.by_sequence == {}
     assert "64 x 64 x 1 voxels are no volume" in found.reasons[slice_.GetID()]
+
+
+def test_what_is_proposed_goes_with_what_the_user_has_chosen() -> None:
+    names = ("pat7_2023_t1ce", "pat7_2024_flair", "pat7_2024_t1ce", "pat7_2024_t2")
+    nodes, flair = [volume(name) for name in names], volume("pat7_2023_flair")
+    found = propose(nodes, chosen={"FLAIR": flair})
+    assert {sequence: one.node for sequence, one in found.by_sequence.items()} == {"T1ce": nodes[0]}
+    assert "chosen are not of one study" in found.reasons[nodes[3].GetID()]
+
+
+@pytest.mark.parametrize("name", ["pat7_flair_denoised", "output"])
+def test_a_chosen_name_that_says_more_than_the_others_or_nothing_of_the_kind_rules_out_none(name: str) -> None:
+    nodes, own = [volume("pat7_flair"), volume("pat7_t2")], volume(name)
+    assert propose(nodes, chosen={"FLAIR": own}).by_sequence["T2"].node is nodes[1]

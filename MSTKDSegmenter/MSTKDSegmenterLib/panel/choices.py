@@ -43,20 +43,19 @@ class Choices:
         self._expected = self._identifiers()
 
     def notice(self) -> bool:
-        """Mark what was changed by somebody else as chosen by hand. Whether that leaves a volume in two places."""
+        """Mark what somebody else has changed as chosen by hand. Whether anything was: proposals follow it."""
         now = self._identifiers()
         changed = [sequence for sequence in SEQUENCES if now[sequence] != self._expected[sequence]]
         self._expected = now
         with slicer.util.NodeModify(self._parameters):
             for sequence in changed:
                 setattr(self._parameters, f"byHand{sequence}", True)
-        chosen = [identifier for identifier in now.values() if identifier]
-        return bool(changed) and len(set(chosen)) < len(chosen)
+        return bool(changed)
 
     def propose(self) -> None:
         """Fill every sequence that was not chosen by hand with the volume that is recognised as it, or with none."""
         free = [sequence for sequence in SEQUENCES if not self.by_hand(sequence)]
-        theirs = [node for sequence, node in self.volumes().items() if sequence not in free]
+        theirs = {sequence: node for sequence, node in self.volumes().items() if sequence not in free}
         nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _may_be_an_image(node)]
         proposed, self.reasons = _proposals(nodes, theirs)
         self._set({sequence: proposed.get(sequence) for sequence in free})
@@ -89,9 +88,9 @@ class Choices:
         return {sequence: node.GetID() if node is not None else "" for sequence, node in nodes.items()}
 
 
-def _proposals(nodes: list[Any], theirs: list[Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def _proposals(nodes: list[Any], theirs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Sequence -> node, and node ID -> reason, from what goes with the nodes that the person has chosen already."""
-    chosen = {node.GetID() for node in theirs}
+    chosen = {node.GetID() for node in theirs.values()}
     free = [node for node in nodes if node.GetID() not in chosen]
     if not free:
         return {}, {}
@@ -99,13 +98,13 @@ def _proposals(nodes: list[Any], theirs: list[Any]) -> tuple[dict[str, Any], dic
     from ..scene.provenance import apart, provenance, tag_value
 
     tags = tag_value()
-    origins = [provenance(node, tags) for node in theirs]
+    origins = [provenance(node, tags) for node in theirs.values()]
     apart_from_theirs = {}
     for node in free:
         why = next(filter(None, (apart(provenance(node, tags), origin) for origin in origins)), None)
         if why is not None:
             apart_from_theirs[node.GetID()] = _("Not proposed: it and your choice {why}").format(why=why)
-    found = propose([node for node in free if node.GetID() not in apart_from_theirs], tags)
+    found = propose([node for node in free if node.GetID() not in apart_from_theirs], tags, theirs)
     proposed = {sequence: one.node for sequence, one in found.by_sequence.items()}
     return proposed, {**found.reasons, **apart_from_theirs}
 

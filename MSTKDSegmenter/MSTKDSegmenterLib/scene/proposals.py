@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -37,7 +37,9 @@ class Proposals:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def propose(nodes: Sequence[Any], tag_value: TagValue | None = None) -> Proposals:
+def propose(
+    nodes: Sequence[Any], tag_value: TagValue | None = None, chosen: Mapping[str, Any] | None = None
+) -> Proposals:
     """Volumes of one study for the sequences that are recognised; see ``recognise_volume`` for the evidence.
 
     Of several studies or patients in the scene the one with most sequences is taken, then the one that is recognised
@@ -47,6 +49,8 @@ def propose(nodes: Sequence[Any], tag_value: TagValue | None = None) -> Proposal
     Args:
         nodes: volume nodes of one scene, in its order.
         tag_value: see ``recognise_volume``.
+        chosen: volume nodes by sequence that the user has chosen, none of them in ``nodes``; what is proposed goes with
+            them.
     """
     seen = {node.GetID(): recognise_volume(node, tag_value) for node in nodes}
     candidates = [
@@ -54,11 +58,15 @@ def propose(nodes: Sequence[Any], tag_value: TagValue | None = None) -> Proposal
         for node in nodes
         if seen[node.GetID()].sequence is not None
     ]
-    chosen = _one_study(candidates)
+    theirs = [
+        _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), _stem(node.GetName() or ""))
+        for sequence, node in (chosen or {}).items()
+    ]
+    best = _one_study(candidates, theirs)
     proposals = Proposals(reasons={key: f"Not proposed: {found.reason}" for key, found in seen.items()})
     for sequence in SEQUENCES:
         alike = [one for one in candidates if one.seen.sequence == sequence]
-        taken = chosen.get(sequence)
+        taken = best.get(sequence)
         for one in alike:
             proposals.reasons[one.node.GetID()] = _reason(one, taken, alike)
         if taken is not None:
@@ -79,13 +87,14 @@ class _Candidate:
         return EVIDENCE.index(self.seen.evidence), round(max(spacing), 3), round(float(np.prod(spacing)), 3)
 
 
-def _one_study(candidates: Sequence[_Candidate]) -> dict[str, _Candidate]:
-    """By sequence, the best set of candidates that may be one study."""
+def _one_study(candidates: Sequence[_Candidate], chosen: Sequence[_Candidate]) -> dict[str, _Candidate]:
+    """By sequence, the best set of candidates that may be one study together with what the user has chosen."""
     stems_matter = _contradicting_stems(candidates)
+    fitting = [one for one in candidates if all(_goes_with(one, other, candidates) for other in chosen)]
     best: dict[str, _Candidate] = {}
-    for anchor in candidates:
+    for anchor in fitting:
         together = {anchor.seen.sequence: anchor}
-        for one in sorted(candidates, key=lambda one: (not _same_study(anchor, one), *one.rank())):
+        for one in sorted(fitting, key=lambda one: (not _same_study(anchor, one), *one.rank())):
             if one.seen.sequence not in together and all(
                 _belong_together(one, other, stems_matter) for other in together.values()
             ):
@@ -113,6 +122,21 @@ def _belong_together(first: _Candidate, second: _Candidate, stems_matter: bool) 
     return _same_study(first, second) or not (stems_matter and first.stem and second.stem and first.stem != second.stem)
 
 
+def _goes_with(one: _Candidate, theirs: _Candidate, candidates: Sequence[_Candidate]) -> bool:
+    """Whether a candidate may be of one study with what the user has chosen.
+
+    A chosen name may say more than the others (pat1_flair_denoised) or nothing of the kind (output): so it rules out
+    only names that are like it but differ on both sides (pat1_2023_flair, pat1_2024_t2), and only among names that
+    contradict each other anyway.
+    """
+    if apart(one.provenance, theirs.provenance) is not None:
+        return False
+    alike = any(theirs.stem & other.stem for other in candidates)
+    if _same_study(one, theirs) or not one.stem or not alike or not _contradicting_stems([*candidates, theirs]):
+        return True
+    return one.stem <= theirs.stem or theirs.stem <= one.stem
+
+
 def _contradicting_stems(candidates: Sequence[_Candidate]) -> bool:
     """Whether two volumes for one sequence carry different names, as those of two patients or of two dates do."""
     return any(
@@ -138,7 +162,7 @@ def _reason(one: _Candidate, taken: _Candidate | None, alike: Sequence[_Candidat
     if one is taken:
         return f"{said}. Also taken for {one.seen.sequence}: {', '.join(others)}" if others else said
     if taken is None:
-        return f"{said}. Not proposed: it and the volumes proposed are not of one study"
+        return f"{said}. Not proposed: it and the volumes proposed or chosen are not of one study"
     why = apart(one.provenance, taken.provenance)
     because = f"the two {why}" if why else f"of several {one.seen.sequence} one is enough"
     return f"{said}. Not proposed, but '{taken.node.GetName()}' is: {because}"
