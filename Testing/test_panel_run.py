@@ -276,6 +276,18 @@ class TestResult:
         else:
             assert text.lstrip().lower().startswith("<!doctype html")
 
+    @pytest.mark.parametrize("answer", [False, True])
+    def test_a_report_that_the_dialog_did_not_ask_about_is_replaced_only_after_asking(
+        self, finished, tmp_path, monkeypatch, answer
+    ) -> None:
+        asked = []
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **_: asked.append(text) or answer)
+        (tmp_path / "case 1.2.html").write_text("older", encoding="utf-8")
+        host.answers["save as"] = str(tmp_path / "case 1.2")
+        finished.ui.reportButton.content.menu().actions()[0].trigger()
+        assert asked == [f"{tmp_path / 'case 1.2.html'} exists. Replace it?"]
+        assert ((tmp_path / "case 1.2.html").read_text(encoding="utf-8") != "older") == answer
+
     def test_nothing_is_written_if_the_person_changes_their_mind(self, finished, tmp_path) -> None:
         host.answers["save as"] = ""
         finished.ui.reportButton.content.menu().actions()[0].trigger()

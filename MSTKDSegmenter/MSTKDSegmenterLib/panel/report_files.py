@@ -51,7 +51,12 @@ class ReportFiles:
         chosen = qt.QFileDialog.getSaveFileName(parent, _("Save report"), proposed, kinds[suffix])
         if not chosen:
             return None
-        path = Path(chosen) if Path(chosen).suffix else Path(chosen + suffix)
+        path = Path(chosen)
+        if path.suffix.lower() != suffix:  # the dialog has asked about the name without
+            path = path.with_name(path.name + suffix)
+            question = _("{path} exists. Replace it?").format(path=path)
+            if path.exists() and not slicer.util.confirmOkCancelDisplay(question, parent=parent):
+                return None
         text = page(report) if suffix == ".html" else json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         try:
             path.write_text(text, encoding="utf-8")

@@ -51,7 +51,9 @@ class Results:
         self._ui.show3DButton.setSegmentationNode(node if report else None)
         if not report:
             return
-        self._ui.sourceLabel.text = _("From {subset} with {model} {version} in {seconds} s on {device}").format(
+        self._ui.sourceLabel.text = _(
+            "From {subset} with {model} {version} in {seconds} s on {device}. Later edits do not change these volumes."
+        ).format(
             subset=report["subset"],
             model=report["model"]["name"],
             version=report["model"]["version"],
