@@ -257,6 +257,17 @@ def test_recipes_are_compared_with_one_that_differs_in_what_is_compared_and_in_s
     assert (plain.data.synthetic, synthetic.data.synthetic) == (0, 0.25)
 
 
+def test_of_the_distilled_recipes_one_compares_logits_alone_and_one_has_a_teacher_that_does_not_follow() -> None:
+    taught, logits, frozen = (load(CONFIGS / f"rung_{name}.yaml") for name in ("distilled", "logits", "frozen"))
+    gone = set(taught.terms.weights(0)) - set(logits.terms.weights(0))
+    assert gone == {"content", "multiscale", "extreme_value", "gram"}
+    kept = {name: getattr(taught.terms, name) for name in logits.terms.weights(0)}
+    assert {name: getattr(logits.terms, name) for name in kept} == kept
+    assert logits.model_copy(update={"name": taught.name, "terms": taught.terms}) == taught
+    assert (frozen.teacher.kind, frozen.teacher.run) == ("frozen", "rung_dropout")
+    assert frozen.model_copy(update={"name": taught.name, "teacher": taught.teacher}) == taught
+
+
 def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
     going_on = {config.name: config for config in map(load, CONFIGS.glob("*.yaml")) if config.start}
     assert set(going_on) == {"whole_grid", "more_lesions"}
