@@ -6,6 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import UnusableInput
+from .geometry import Grid, nearest_rotation, shear
 
 SPACING_MM = (0.1, 12.0)
 """Voxel sizes of head MRI: below is a micrometre or metre mix-up, above no anatomy is left."""
@@ -81,16 +82,17 @@ def _one_frame(image: sitk.Image, name: str) -> sitk.Image:
 
 def _straighten(image: sitk.Image, name: str, notes: list[str]) -> None:
     """Take the rotation that is nearest to slightly sheared axes, in place: not all formats could hold the others."""
-    axes = np.array(image.GetDirection()).reshape(3, 3)
-    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    axes = Grid.of(image).axes
+    cosine = shear(axes)
     if cosine > _STRAIGHT:
-        left, _, right = np.linalg.svd(axes)  # the nearest rotation is the orthogonal polar factor
-        image.SetDirection((left @ right).ravel().tolist())
+        image.SetDirection(nearest_rotation(axes).ravel().tolist())
     if cosine > _ROUNDED:
-        notes.append(
-            f"{name}: its axes are {np.degrees(np.arcsin(cosine)):.2f} degrees from right angles; the nearest straight "
-            "grid was taken."
-        )
+        notes.append(straightened(name, np.degrees(np.arcsin(cosine))))
+
+
+def straightened(name: str, degrees: float) -> str:
+    """A note that the axes of an image were this far from right angles and are no longer."""
+    return f"{name}: its axes are {degrees:.2f} degrees from right angles; the nearest straight grid was taken."
 
 
 def _check_geometry(image: sitk.Image, name: str) -> None:

@@ -81,6 +81,17 @@ class Grid:
         return image
 
 
+def shear(axes: np.ndarray) -> float:
+    """The largest cosine between two columns of a (3, 3) matrix of unit vectors: 0 where all are perpendicular."""
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+
+def nearest_rotation(axes: np.ndarray) -> np.ndarray:
+    """The (3, 3) matrix with perpendicular unit columns that is nearest to ``axes``: its orthogonal polar factor."""
+    left, _, right = np.linalg.svd(axes)
+    return left @ right
+
+
 def canonical(image: sitk.Image) -> sitk.Image:
     """The same image with its axes reordered and flipped to be nearest to L, P, S. No voxel moves in space.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import UnusableInput
+from .geometry import shear
 
 _START = 560
 """Bytes that hold the header of either version."""
@@ -53,9 +54,7 @@ class NiftiHeader:
         lengths = np.linalg.norm(self.axes, axis=0)
         if not np.all(lengths > 0):
             return 90.0
-        unit = self.axes / lengths
-        cosines = np.abs(unit.T @ unit - np.eye(3))
-        return float(np.degrees(np.arcsin(min(1.0, float(cosines.max())))))
+        return float(np.degrees(np.arcsin(min(1.0, shear(self.axes / lengths)))))
 
 
 def check_nifti(path: Path) -> tuple[NiftiHeader, int]:

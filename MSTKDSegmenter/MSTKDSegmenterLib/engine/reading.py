@@ -11,13 +11,13 @@ from typing import Union
 
 import SimpleITK as sitk
 
-from .checking import check_image
+from .checking import check_image, straightened
 from .complaints import complaints
 from .dicom_file import is_dicom, without_warnings
 from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
 from .nifti_header import check_nifti
-from .text_header import is_placed
+from .text_header import missing_place
 from .words import IMAGE_SUFFIXES
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -31,6 +31,7 @@ _READERS = {
     ".mha": "MetaImageIO",
     ".mhd": "MetaImageIO",
 }
+_NIFTI = (".nii", ".nii.gz")
 _META = (".mha", ".mhd")
 _NOT_UNPACKED = "Uncompress failed"
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
@@ -39,17 +40,10 @@ _MOST_SHEAR_DEGREES = 1.0
 """Taking a sheared grid for a straight one moves the edge of a 200 mm head by at most 2 mm."""
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
 _NOT_PLACED = (
-    "its header says nothing about orientation or position ({missing}). Its voxel axes were taken to run to "
+    "its header says nothing about orientation or position ({why}). Its voxel axes were taken to run to "
     "the patient's left, back and head, which may be wrong: check left and right, or export the image again from its "
     "source."
 )
-_CODES = "qform_code and sform_code are 0"
-_FIELD = {
-    ".nrrd": "no field 'space'",
-    ".nhdr": "no field 'space'",
-    ".mha": "no field 'TransformMatrix'",
-    ".mhd": "no field 'TransformMatrix'",
-}
 
 
 @dataclass(frozen=True)
@@ -216,11 +210,11 @@ def _read_file(path: Path) -> Reading:
     suffix = image_suffix(path)
     shear, not_finite = 0.0, 0
     notes: list[str] = []
-    if suffix in (".nii", ".nii.gz"):
+    if suffix in _NIFTI:
         header, not_finite = check_nifti(path)
         shear = header.shear_degrees()
         if not header.placed:
-            notes.append(f"{path}: {_NOT_PLACED.format(missing=_CODES)}")
+            notes.append(f"{path}: {_NOT_PLACED.format(why='qform_code and sform_code are 0')}")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[suffix])
@@ -229,8 +223,10 @@ def _read_file(path: Path) -> Reading:
             image = _read_meta(reader) if suffix in _META else _execute(reader, shear, str(path), notes)
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
-    if suffix in _FIELD and not is_placed(path):  # after ITK, which knows whether it is such a file at all
-        notes.append(f"{path}: {_NOT_PLACED.format(missing=_FIELD[suffix])}")
+    if suffix not in _NIFTI:  # only now: ITK knows whether it is such a file at all
+        field = missing_place(path)
+        if field is not None:
+            notes.append(f"{path}: {_NOT_PLACED.format(why=f'no field {field!r}')}")
     checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))
 
@@ -263,7 +259,7 @@ def _execute(reader: sitk.ImageFileReader, shear: float, name: str, notes: list[
             raise
     with _permissive():
         image = reader.Execute()
-    notes.append(f"{name}: its axes are {shear:.2f} degrees from right angles; the nearest straight grid was taken.")
+    notes.append(straightened(name, shear))
     return image
 
 

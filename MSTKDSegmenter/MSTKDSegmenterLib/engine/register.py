@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import SAY_SO, Cancelled, UnusableInput
-from .geometry import HALF, Grid, canonical, resample
+from .geometry import HALF, Grid, canonical, nearest_rotation, resample
 from .progress import Job
 from .similarity import Agreement
 
@@ -124,8 +124,7 @@ class _Pair:
         fixed, moving, brain = (canonical(image) for image in (fixed, moving, brain))
         self._origin = np.array(fixed.GetOrigin())
         # NIfTI headers hold float32: the nearest exact rotation, so that the result is one
-        left, _, right = np.linalg.svd(Grid.of(fixed).axes)
-        self._axes = left @ right
+        self._axes = nearest_rotation(Grid.of(fixed).axes)
         self._fixed = _level(self._along_axes(fixed), FINE_MM)
         self._moving = _level(self._along_axes(moving), FINE_MM)
         grid = Grid.of(self._fixed)

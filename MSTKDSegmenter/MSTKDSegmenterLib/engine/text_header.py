@@ -12,25 +12,31 @@ from .errors import UnusableInput
 
 _LONGEST = 1 << 16
 """Bytes of a header line, and of a header; keeps what is no text from being read to its end."""
-_SIZE = {"nrrd": ("spacings", "space directions"), "meta": ("elementspacing", "elementsize")}
-_PLACE = {"nrrd": ("space",), "meta": ("transformmatrix", "orientation", "rotation")}
+_SIZE = {"nrrd": ("spacings", "space directions"), "meta": ("ElementSpacing", "ElementSize")}
+_PLACE = {"nrrd": ("space",), "meta": ("TransformMatrix", "Orientation", "Rotation")}
 
 
-def is_placed(path: Path) -> bool:
-    """Whether the header of an NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file says how the patient lies in it.
+def missing_place(path: Path) -> str | None:
+    """The field that would tell how the patient lies in an NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file.
+
+    None if the header has it, or another one that tells it too.
 
     Raises:
         UnusableInput: the header gives no voxel size.
     """
     kind = "nrrd" if path.suffix.lower() in (".nrrd", ".nhdr") else "meta"
     found = _fields(path, ":" if kind == "nrrd" else "=")
-    if not found.intersection(_SIZE[kind]):
+    if not _any(_SIZE[kind], found):
         msg = (
             f"{path}: its header gives no voxel size (none of the fields {', '.join(_SIZE[kind])}), so nobody can tell "
             "how large the head is. Export the image again with its voxel size."
         )
         raise UnusableInput(msg)
-    return bool(found.intersection(_PLACE[kind]))
+    return None if _any(_PLACE[kind], found) else _PLACE[kind][0]
+
+
+def _any(fields: tuple[str, ...], found: set[str]) -> bool:
+    return any(field.lower() in found for field in fields)
 
 
 def _fields(path: Path, separator: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import slicer
-from slicer.i18n import tr as _
 
 from ..engine.sequences import SEQUENCES
 from ..scene.attributes import OUTPUT_ATTRIBUTE
@@ -95,18 +94,11 @@ def _proposals(nodes: list[Any], theirs: dict[str, Any]) -> tuple[dict[str, Any]
     if not free:
         return {}, {}
     from ..scene.proposals import propose  # loads SimpleITK
-    from ..scene.provenance import apart, provenance, tag_value
+    from ..scene.provenance import tag_value
 
-    tags = tag_value()
-    origins = [provenance(node, tags) for node in theirs.values()]
-    apart_from_theirs = {}
-    for node in free:
-        why = next(filter(None, (apart(provenance(node, tags), origin) for origin in origins)), None)
-        if why is not None:
-            apart_from_theirs[node.GetID()] = _("Not proposed: it and your choice {why}").format(why=why)
-    found = propose([node for node in free if node.GetID() not in apart_from_theirs], tags, theirs)
+    found = propose(free, tag_value(), theirs)
     proposed = {sequence: one.node for sequence, one in found.by_sequence.items()}
-    return proposed, {**found.reasons, **apart_from_theirs}
+    return proposed, found.reasons
 
 
 def _may_be_an_image(node: Any) -> bool:

@@ -52,18 +52,22 @@ def propose(
         chosen: volume nodes by sequence that the user has chosen, none of them in ``nodes``; what is proposed goes with
             them.
     """
-    seen = {node.GetID(): recognise_volume(node, tag_value) for node in nodes}
-    candidates = [
-        _Candidate(node, seen[node.GetID()], provenance(node, tag_value), _stem(node.GetName() or ""))
-        for node in nodes
-        if seen[node.GetID()].sequence is not None
-    ]
     theirs = [
         _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), _stem(node.GetName() or ""))
         for sequence, node in (chosen or {}).items()
     ]
+    proposals, candidates = Proposals(), []
+    for node in nodes:
+        origin = provenance(node, tag_value)
+        why = next(filter(None, (apart(origin, one.provenance) for one in theirs)), None)
+        if why is not None:
+            proposals.reasons[node.GetID()] = f"Not proposed: it and your choice {why}"
+            continue
+        seen = recognise_volume(node, tag_value)
+        proposals.reasons[node.GetID()] = f"Not proposed: {seen.reason}"
+        if seen.sequence is not None:
+            candidates.append(_Candidate(node, seen, origin, _stem(node.GetName() or "")))
     best = _one_study(candidates, theirs)
-    proposals = Proposals(reasons={key: f"Not proposed: {found.reason}" for key, found in seen.items()})
     for sequence in SEQUENCES:
         alike = [one for one in candidates if one.seen.sequence == sequence]
         taken = best.get(sequence)
@@ -90,7 +94,8 @@ class _Candidate:
 def _one_study(candidates: Sequence[_Candidate], chosen: Sequence[_Candidate]) -> dict[str, _Candidate]:
     """By sequence, the best set of candidates that may be one study together with what the user has chosen."""
     stems_matter = _contradicting_stems(candidates)
-    fitting = [one for one in candidates if all(_goes_with(one, other, candidates) for other in chosen)]
+    telling = [other for other in chosen if _tells(other, candidates)]
+    fitting = [one for one in candidates if all(_goes_with(one, other) for other in telling)]
     best: dict[str, _Candidate] = {}
     for anchor in fitting:
         together = {anchor.seen.sequence: anchor}
@@ -122,19 +127,15 @@ def _belong_together(first: _Candidate, second: _Candidate, stems_matter: bool) 
     return _same_study(first, second) or not (stems_matter and first.stem and second.stem and first.stem != second.stem)
 
 
-def _goes_with(one: _Candidate, theirs: _Candidate, candidates: Sequence[_Candidate]) -> bool:
-    """Whether a candidate may be of one study with what the user has chosen.
-
-    A chosen name may say more than the others (pat1_flair_denoised) or nothing of the kind (output): so it rules out
-    only names that are like it but differ on both sides (pat1_2023_flair, pat1_2024_t2), and only among names that
-    contradict each other anyway.
-    """
-    if apart(one.provenance, theirs.provenance) is not None:
-        return False
+def _tells(theirs: _Candidate, candidates: Sequence[_Candidate]) -> bool:
+    """Whether the name that the user has chosen tells studies apart: it is like others, which contradict each other."""
     alike = any(theirs.stem & other.stem for other in candidates)
-    if _same_study(one, theirs) or not one.stem or not alike or not _contradicting_stems([*candidates, theirs]):
-        return True
-    return one.stem <= theirs.stem or theirs.stem <= one.stem
+    return alike and _contradicting_stems([*candidates, theirs])
+
+
+def _goes_with(one: _Candidate, theirs: _Candidate) -> bool:
+    """Whether one name says no more than the other (pat1_flair_denoised); pat1_2023_flair and pat1_2024_t2 do both."""
+    return _same_study(one, theirs) or one.stem <= theirs.stem or theirs.stem <= one.stem
 
 
 def _contradicting_stems(candidates: Sequence[_Candidate]) -> bool:

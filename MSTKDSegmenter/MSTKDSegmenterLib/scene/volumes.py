@@ -15,7 +15,7 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from ..engine.errors import UnusableInput
-from ..engine.geometry import Grid
+from ..engine.geometry import Grid, nearest_rotation, shear
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 LARGEST_SHEAR = 1e-3
@@ -51,7 +51,7 @@ def image_from_volume(node: Any) -> sitk.Image:
     image.SetSpacing(spacing)
     image.SetOrigin(origin)
     image.SetDirection(axes.ravel())
-    if np.abs(axes.T @ axes - np.eye(3)).max() > LARGEST_SHEAR:
+    if shear(axes) > LARGEST_SHEAR:
         logging.info("The volume '%s' is sheared; it was resampled onto a grid without shear.", name)
         image = _without_shear(image)
     return image
@@ -106,9 +106,7 @@ def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np
 def _without_shear(image: sitk.Image) -> sitk.Image:
     """Resampled onto the grid with the nearest perpendicular axes, the same spacing, and room for every corner."""
     grid = Grid.of(image)
-    # the rotation nearest to a matrix is its orthogonal polar factor
-    left, _, right = np.linalg.svd(grid.axes)
-    axes = left @ right
+    axes = nearest_rotation(grid.axes)
     corners = (grid.corners() @ axes) / grid.spacing
     low, high = corners.min(axis=0), corners.max(axis=0)
     size = np.maximum(1, np.rint(high - low)).astype(int).tolist()
