@@ -1,4 +1,4 @@
-"""Measure a run on its test studies: `python training/eval.py --config training/configs/dropout.yaml`.
+"""Measure a run on its test studies: `python training/eval.py --config training/configs/dropout.yaml --fold 0`.
 
 With `--compare OTHER_RUN`, compare two runs that have been measured, patient by patient, instead. With
 `--package FOLDER name=theirs`, measure that package on the configuration's test studies, under a name of its own, and

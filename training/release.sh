@@ -14,8 +14,8 @@ does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration
 # 1. the first student, unless it is there: three studies are kept out
 if [ ! -e training/weights/dropout/weights.safetensors ]; then
   does prepare dropout
-  does train dropout
-  does export dropout --output training/weights/dropout
+  does train dropout --fold 0
+  does export dropout --fold 0 --output training/weights/dropout
 fi
 
 # 2. many lesions in every brain: without the three studies, to be measured, and with them, to ship; one core for each
