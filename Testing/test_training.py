@@ -146,6 +146,25 @@ def test_a_fold_tests_its_own_patients_in_a_folder_of_its_own() -> None:
         fold.of_fold(0)
 
 
+def test_a_fold_may_start_from_a_package_of_its_own() -> None:
+    data = DataConfig(folds=(("a",), ("b",)), test_share=0, validation_share=0)
+    config = Config(name="x", init=Path("all"), init_folds=(Path("without_a"), Path("without_b")), data=data)
+    assert [config.init, config.of_fold(0).init, config.of_fold(1).init] == [
+        *map(Path, ("all", "without_a", "without_b"))
+    ]
+    assert Config.model_validate_json(config.of_fold(1).model_dump_json()) == config.of_fold(1)
+    assert Config(name="x", init=Path("all"), data=data).of_fold(1).init == Path("all")
+
+
+@pytest.mark.parametrize("given", [{"init": "all", "init_folds": ["one"]}, {"init_folds": ["one", "two"]}])
+def test_packages_of_the_folds_are_one_for_each_and_there_is_one_for_everybody(given: dict) -> None:
+    data = {"folds": [["a"], ["b"]], "test_share": 0, "validation_share": 0}
+    with pytest.raises(
+        ValueError, match=r"init_folds has \d packages for 2 folds, and init is (all|None): give one for"
+    ):
+        Config.model_validate({"name": "x", "data": data, **given})
+
+
 @pytest.mark.parametrize("other", [{"held_out": ["c"]}, {"test_share": 0.2}, {"validation_share": 0.1}])
 def test_with_folds_nobody_is_kept_out_besides(other: dict) -> None:
     shares = {"test_share": 0, "validation_share": 0, "held_out": []}

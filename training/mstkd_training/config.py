@@ -214,6 +214,7 @@ class Config(Section):
     fold: int | None = None  # set by of_fold
     size: str = "compact"
     init: Path | None = None  # folder of a model package whose weights the student starts from
+    init_folds: tuple[Path, ...] = ()  # packages that the folds start from in place of it, in the order of data.folds
     start: str | None = None  # or name of a run under `runs` that it goes on from; a fold from that run's same fold
     network: dict[str, Any] = Field(default_factory=dict)  # changes to the size, e.g. {width: 8, transformer: null}
     start_share: float = Field(0, ge=0, lt=1)  # of the weights it started from in those that are measured and exported
@@ -245,6 +246,11 @@ class Config(Section):
             raise ValueError("data.folds names a patient twice: everybody tests once")
         if self.init is not None and self.start is not None:
             raise ValueError(f"init={self.init} with start={self.start}: the student starts from one of them")
+        if self.init_folds and (self.init is None or len(self.init_folds) != len(data.folds)):
+            raise ValueError(
+                f"init_folds has {len(self.init_folds)} packages for {len(data.folds)} folds, and init is {self.init}: "
+                "give one for each fold, and init for the run of everybody"
+            )
         if self.start_share and self.init is None and self.start is None:
             raise ValueError(f"start_share={self.start_share:g} without init or start: there is nothing to share with")
         if not self.terms.segmentation.weight:
@@ -274,7 +280,8 @@ class Config(Section):
         if self.fold is not None:
             raise ValueError(f"fold {number} of a run that is fold {self.fold} already")
         data = self.data.model_copy(update={"held_out": folds[number], "splits": f"{self.data.splits}-fold{number}"})
-        return self.model_copy(update={"fold": number, "data": data})
+        init = self.init_folds[number] if self.init_folds else self.init
+        return self.model_copy(update={"fold": number, "data": data, "init": init})
 
     @property
     def whole(self) -> Config:

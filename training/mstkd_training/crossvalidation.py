@@ -127,14 +127,15 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
     """
     records = []
     for number in range(len(config.data.folds)):
-        folder = config.of_fold(number).folder
+        fold = config.of_fold(number)
+        folder = fold.folder
         path = folder / evaluate.FILE
         if not path.exists():
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
         record = evaluate.read(folder)
         package = packages.load(folder / "package")
-        differing = _otherwise(config, folder, package)
+        differing = _otherwise(fold, package)
         if differing:
             print(f"{path} is of another recipe ({told(differing)}), so the package says nothing of its quality")
             return None
@@ -161,14 +162,13 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
     return same
 
 
-def _otherwise(config: Config, folder: Path, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
-    """Where a fold's run and package differ from the run of all in more than who tests."""
-    own = (*continuity.LOCAL, "fold", "data.held_out", "data.splits")
-    differing = continuity.differences(continuity.read(folder), config)
-    differing = {key: pair for key, pair in differing.items() if key not in own}
+def _otherwise(fold: Config, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
+    """Where a fold's run and package differ from what the configuration asks for."""
+    differing = continuity.differences(continuity.read(fold.folder), fold)
+    differing = {key: pair for key, pair in differing.items() if key not in continuity.LOCAL}
     share = package.card["training"]["start_share"]
-    used = {"mirror": (package.mirror, config.mirror), "tile": (package.tile, config.tile)}
-    used["start_share"] = (share, config.start_share)
+    used = {"mirror": (package.mirror, fold.mirror), "tile": (package.tile, fold.tile)}
+    used["start_share"] = (share, fold.start_share)
     return differing | {key: pair for key, pair in used.items() if pair[0] != pair[1]}
 
 
