@@ -22,6 +22,7 @@ from MSTKDSegmenterLib.engine.sequences import (
 )
 
 FLAIR_NAMES = [
+    "flair_2_t1.nii.gz",
     "BraTS19_CBICA_ABM_1_flair.nii",
     "BraTS-GLI-00005-100-t2f.nii.gz",
     "VSD.Brain.XX.O.MR_Flair.54512.mha",
@@ -136,6 +137,16 @@ T1_NAMES = [
     "sub_01_T1.nii.gz",
     "T1 -C",
     "T1 C-",
+    "AX T1 PRECON",
+    "T1 NONCON",
+    "T1 no con",
+    "AX T1 W/O CON",
+    "CON_T1.nii.gz",
+    "T1_CON_003.nii.gz",
+    "t1_2_flair.nii.gz",
+    "study_2_t1.nii.gz",
+    "T1 post rads",
+    "T1 post radiotherapy",
     "T1C-.nii",
     "P01_T1C-.nii.gz",
     "T1wC-_reg.nii",
@@ -186,6 +197,16 @@ T1CE_NAMES = [
     "T1+C",
     "T1 +C",
     "T1 C+",
+    "AX T1 POSTCON",
+    "POSTCON AX T1",
+    "AX T1 W CON",
+    "T1 W/CON",
+    "T1 WCON",
+    "T1 WC",
+    "T1 Cont",
+    "T1 con contraste",
+    "T1 vibe post radial",
+    "t1ce_2_t2.nii.gz",
     "t1post",
     "t1_post",
     "T1 post contrast",
@@ -347,6 +368,9 @@ OTHER_NAMES = [
 ]
 
 UNDECIDED_NAMES = [
+    "T2_IR",
+    "t2_spc_ir_sag_p2",
+    "T1 w/wo con",
     "T1 AX C",
     "T1W_SE_C",
     "BRATS_001_0000.nii.gz",

@@ -133,7 +133,7 @@ def _weighting(group: _Group) -> NameFacts:
     )
     if kinds == {"T2"} and any(word in GRADIENT_ECHO for word in group.words):
         return NameFacts(None, None, f"{quoted} by gradient echo is T2*, none of the four", excluded=True)
-    if kinds == {"T2"} and "tir" in group.words:
+    if kinds == {"T2"} and {"tir", "ir"} & {*group.words}:
         return NameFacts(None, None, f"{quoted} with inversion recovery may be FLAIR or STIR: undecided")
     if "T1" in kinds and "FLAIR" in kinds and group.words[:2] == ("gd", "t1"):
         return NameFacts(None, None, "'flair' after a T1 with contrast agent, which may be a patient's name: undecided")

@@ -21,11 +21,11 @@ FLAIR = _set("flair tirm fl flr")
 WITH_AGENT = _set(
     "post gd gad gado gadol gadolinium gadavist gadovist gadobutrol dotarem clariscan magnevist prohance multihance "
     "omniscan km mdc contrast contraste kontrast contr ce cemr enhanced enh injected inj injection postcontrast postgd "
-    "postgad postgado postkm nachkm mitkm apres"
+    "postgad postgado postkm nachkm mitkm apres wcon wc postcon"
 )
 WITHOUT_AGENT = _set(
     "pre nativ native plain unenhanced precontrast pregd pregad prekm noncontrast nocontrast nogad nongad nogd ohnekm "
-    "without wo ohne vor sans sin avant"
+    "without wo ohne vor sans sin avant precon noncon nocon"
 )
 _NEGATIONS = _set("pre no non not without wo ohne vor sans sin avant before senza sem zonder")
 _REFERENCES = _set("to in on onto into reg regto coreg coregto registered coregistered aligned resampled warped")
@@ -101,8 +101,11 @@ def describe(name: str) -> list[str]:
 _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), meaning)
     for pattern, meaning in (
-        (r"\b(?:post|pre)[\s-]*(?:op|surg|resect|rt\b|rad|chemo|treat|tx\b|therap|biops|proc)\w*", " "),
-        (r"\bw(?:ith)?\b[\s/]*(?:and|&|\+)?[\s/]*\b(?:w/?o|without)\b(?:[\s-]*(?:iv[\s-]*)?contrast)?", " wandwo "),
+        (r"\b(?:post|pre)[\s-]*(?:op|surg|resect|rt\b|rad(?!ial)|chemo|treat|tx\b|therap|biops|proc)\w*", " "),
+        (
+            r"\bw(?:ith)?\b[\s/]*(?:and|&|\+)?[\s/]*\b(?:w/?o|without)\b(?:[\s-]*(?:iv[\s-]*)?con(?:t|trast)?\b)?",
+            " wandwo ",
+        ),
         (r"\bw[/\s-]o\b", " without "),
         (r"\bs/\s*(?:c|gd|gad\w*|mdc|contraste?)\b", " native "),  # Spanish, Portuguese: sin, sem
         (r"(?<=\s)k?\+\s*$", " gd "),  # "T1 SE TRA +"
@@ -113,7 +116,9 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bt1[\s-]*(?:map|rho)\b|\bt2[\s-]*map\b", " map "),
         (r"(?<=t1)\+(?!\w)|(?<=t1w)\+(?!\w)|\+\s*(?:c|ce|gd|gad\w*|km|k|mdc|contrast)\b|\bc\+(?!\w)", " gd "),
         (r"(?<=\s)-\s*(?:c|gd|gad|km|contrast)\b|(?:(?<=\s)|(?<=t1)|(?<=t1w))c-(?=\s|$)", " native "),
+        (r"(t1\w*\b.*?)\bcont?\b(?![\s-]*\d)", r"\1 contrast"),  # CON_T1, T1_CON_003: of a control
         (r"(?<=[a-z0-9])2(?=t[12]|flair)", " to "),
+        (r"\b(t[12]\w*|flair)[\s-]+2[\s-]+(?=t[12]|flair)", r"\1 to "),
     )
 )
 
