@@ -403,3 +403,14 @@ def test_an_altered_model_is_refused(
     code, error = call("segment", "--t1", study["t1"], "-o", tmp_path / "out", "--model", copy, capsys=capsys)
     assert code == 2
     assert "sha256" in error
+
+
+def test_an_output_on_a_drive_that_is_not_there_is_refused(
+    study: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    exists = Path.exists
+    drive = Path(tmp_path.anchor)
+    monkeypatch.setattr(Path, "exists", lambda path: tmp_path in path.parents and exists(path))
+    code, error = call("segment", "--t1", study["t1"], "-o", drive / "Z" / "out", capsys=capsys)
+    assert code == 2
+    assert f"{drive} is not there: choose another folder with -o" in error

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from MSTKDSegmenterLib.engine.dicom_series import find_series
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.nifti_header import check_nifti
 from MSTKDSegmenterLib.engine.reading import check_path, read, read_image
@@ -126,6 +127,11 @@ class TestReading:
         assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(original))
         assert np.allclose(image.GetOrigin(), original.GetOrigin())
         assert np.allclose(image.GetSpacing(), original.GetSpacing())
+
+    def test_a_packed_file_beside_an_unpacked_one_of_its_name_is_read_itself(self, tmp_path: Path) -> None:
+        write(tmp_path / "x.nii", phantom(1))
+        image = read_image(write(tmp_path / "x.nii.gz", phantom(2)))
+        assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(phantom(2)))
 
     def test_an_oblique_flipped_image_keeps_its_place_in_space(self, tmp_path: Path) -> None:
         original = phantom(1)
@@ -301,6 +307,19 @@ class TestFilesThatAreNoImage:
         assert "2 image files" in refused(tmp_path)
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd"])
+def test_a_file_that_another_program_holds_is_refused(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / f"x{ending}", phantom(1))
+
+    def held(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", held)
+    assert "cannot be opened (Permission denied)" in refused(path)
+
+
 @pytest.fixture
 def misnamed(tmp_path: Path) -> str:
     """A name that is not UTF-8; SimpleITK ends the process on it. Not every file system takes such names."""
@@ -391,6 +410,21 @@ class TestImagesThatAreNoHeadMri:
         reading = read(write(tmp_path / f"x{ending}", with_values(phantom(1), values)))
         assert sitk.GetArrayFromImage(reading.image)[10, 10, 10:13].tolist() == [0, 0, 0]
         assert "3 voxels" in reading.notes[0]
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("length", [300, 4096, 3 << 20])
+    def test_what_a_long_header_holds_is_not_counted(self, tmp_path: Path, length: int, packed: bool) -> None:
+        values = sitk.GetArrayFromImage(phantom(1)).astype(np.float32)
+        values[10, 10, 10] = np.nan
+        content = bytearray(write(tmp_path / "x.nii", with_values(phantom(1), values)).read_bytes())
+        extension = struct.pack("<4B2i", 1, 0, 0, 0, length, 2) + b"\xff" * (length - 8)
+        struct.pack_into("<f", content, 108, 352 + length)
+        content[348:352] = extension
+        path = tmp_path / ("x.nii.gz" if packed else "x.nii")
+        path.write_bytes(gzip.compress(bytes(content)) if packed else content)
+        reading = read(path)
+        assert reading.notes[0].startswith(f"{path}: 1 voxels")
+        assert np.array_equal(sitk.GetArrayFromImage(reading.image), np.nan_to_num(values))
 
     def test_a_nan_background_is_usable(self, tmp_path: Path) -> None:
         values = sitk.GetArrayFromImage(phantom(1)).astype(np.float32)
@@ -498,7 +532,7 @@ class TestDicom:
             writer.KeepOriginalImageUIDOn()
             writer.SetFileName(str(tmp_path / "s" / f"second{path.name}"))
             writer.Execute(image)
-        assert "several images per slice position (40 files at 20 positions" in refused(tmp_path / "s")
+        assert "several images per slice position (40 images at 20 positions" in refused(tmp_path / "s")
 
     def test_a_file_copied_twice_into_the_folder_is_used_once(self, tmp_path: Path) -> None:
         folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
@@ -514,6 +548,33 @@ class TestDicom:
         for notes in (list(read(folder).notes), study_from_folder(tmp_path).notes):
             assert "2 DICOM files cannot be read" in notes[0]
             assert "slices may be missing" in notes[1]
+
+    @pytest.mark.parametrize("spoilt", [b"", None])
+    def test_slices_without_an_ending_that_are_empty_or_cannot_be_read_are_said(
+        self, tmp_path: Path, spoilt: bytes | None
+    ) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {"0008|103e": "AX T1"})
+        for path in sorted(folder.iterdir()):
+            path.rename(path.with_suffix(""))
+        slices = sorted(folder.iterdir())
+        for path in slices[-3:]:
+            path.write_bytes(path.read_bytes()[:1000] if spoilt is None else spoilt)
+        for notes in (read(folder).notes, read(slices[0]).notes, study_from_folder(tmp_path).notes):
+            assert "3 DICOM files cannot be read" in notes[0]
+
+    def test_an_empty_file_among_others_that_are_no_dicom_is_no_slice(self, tmp_path: Path) -> None:
+        (tmp_path / "done").touch()
+        (tmp_path / "notes.txt").write_text("seen")
+        assert find_series(sorted(tmp_path.iterdir())) == ([], [])
+
+    def test_slices_without_a_voxel_size_are_refused(self, tmp_path: Path) -> None:
+        folder = write_series(tmp_path / "s", phantom(1), "1.1", {})
+        size = struct.pack("<HH", 0x28, 0x30)
+        for path in folder.iterdir():
+            content = path.read_bytes()
+            assert content.count(size) == 1
+            path.write_bytes(content.replace(size, struct.pack("<HH", 0x28, 0x31)))
+        assert "carry no voxel size" in refused(folder)
 
     def test_a_broken_file_and_a_folder_of_broken_files_are_refused(self, tmp_path: Path) -> None:
         folder = write_series(tmp_path / "s", phantom(1), "1.1", {})

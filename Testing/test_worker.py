@@ -126,6 +126,37 @@ class TestLines:
         assert (read.min(), read.max()) == (0, 1)
         np.testing.assert_allclose(read, values, atol=0.0002)
 
+    def test_image_libraries_see_plain_names_whatever_the_folders_are_called(self, stand_in, job, tmp_path) -> None:
+        """On Windows SimpleITK opens no names with letters that are not in the system's code page."""
+        folder = tmp_path / "Jürgen 漢"
+        folder.mkdir()
+        os.replace(job["sequences"]["FLAIR"], folder / "FLAIR.nrrd")
+        given = {
+            "sequences": {"FLAIR": str(folder / "FLAIR.nrrd")},
+            "names": {"FLAIR": "my scan"},
+            "output": str(folder / "out"),
+            "probabilities": True,
+        }
+        script = stand_in()
+        script.write_text(
+            "import json, sys, SimpleITK as sitk\n"
+            "def noting(call, at):\n"
+            "    def noted(*given, **options):\n"
+            "        print('NAME', json.dumps(given[at]), file=sys.stderr)\n"
+            "        return call(*given, **options)\n"
+            "    return noted\n"
+            "sitk.ReadImage, sitk.WriteImage = noting(sitk.ReadImage, 0), noting(sitk.WriteImage, 1)\n"
+            + script.read_text(encoding="utf-8"),
+            encoding="utf-8",
+        )
+        process = start(script, given, tmp_path)
+        last, err = last_line(process), process.stderr.read().decode()
+        names = [json.loads(line[5:]) for line in err.splitlines() if line.startswith("NAME ")]
+        assert len(names) == 5
+        assert all(map(str.isascii, names))
+        assert Path(last["labels"]) == folder / "out" / "labels.nii.gz"
+        assert len(files(given["output"])) == 5
+
     def test_no_probabilities_stay_behind_when_the_computation_fails_after_them(self, stand_in, job, tmp_path) -> None:
         script = stand_in("""
             keep("WT", study.images["FLAIR"].image)

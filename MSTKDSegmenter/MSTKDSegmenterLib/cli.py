@@ -177,7 +177,9 @@ def _check_output(output: Path, force: bool) -> None:
         raise UnusableInput(
             f"{output} already holds {', '.join(there)}: choose another folder, or add --force to replace"
         )
-    parent = output if output.is_dir() else next(p for p in output.absolute().parents if p.exists())
+    parent = output if output.is_dir() else next((p for p in output.absolute().parents if p.exists()), None)
+    if parent is None:  # on Windows: a drive or a share
+        raise UnusableInput(f"{output.absolute().anchor} is not there: choose another folder with -o")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UnusableInput(f"{parent} cannot be written to: choose a folder of yours with -o")
 

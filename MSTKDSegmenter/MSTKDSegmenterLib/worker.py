@@ -32,7 +32,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,15 +83,15 @@ def _read_job(path: Path) -> dict[str, Any]:
         if not set(job["sequences"]) <= set(SEQUENCES):
             raise KeyError(f"sequences are {', '.join(job['sequences'])}, known are {', '.join(SEQUENCES)}")
         return {
-            "sequences": {str(sequence): Path(file) for sequence, file in job["sequences"].items()},
+            "sequences": {str(sequence): Path(file).absolute() for sequence, file in job["sequences"].items()},
             "names": dict(job.get("names") or {}),
             "reasons": dict(job.get("reasons") or {}),
             "notes": list(job.get("notes") or []),
-            "model": job.get("model"),
+            "model": Path(job["model"]).absolute() if job.get("model") else None,
             "device": str(job.get("device") or "auto"),
             "same_patient": bool(job.get("same_patient")),
             "probabilities": bool(job.get("probabilities")),
-            "output": Path(job["output"]),
+            "output": Path(job["output"]).absolute(),
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnusableInput(
@@ -101,6 +101,12 @@ def _read_job(path: Path) -> dict[str, Any]:
 
 def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     """Compute and write; returns the paths of what was written."""
+    job["output"].mkdir(parents=True, exist_ok=True)
+    with _inside(job["output"]):
+        return _run_inside(job, channel, stop)
+
+
+def _run_inside(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     import SimpleITK as sitk
 
     from .engine.device import tune_cpu
@@ -115,7 +121,7 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     channel.event(Event("start", 0.0, "loading PyTorch"))  # takes seconds, the first time after a restart many
     print(tune_cpu().reason)
     if job["names"]:
-        images = {sequence: sitk.ReadImage(str(path)) for sequence, path in job["sequences"].items()}
+        images = {sequence: sitk.ReadImage(_from_here(path)) for sequence, path in job["sequences"].items()}
         study = study_from_images(images, job["names"], job["reasons"])
         study.same_patient = job["same_patient"]
     else:
@@ -123,8 +129,8 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     study.notes += job["notes"]
 
     output, probabilities = job["output"], {}
-    output.mkdir(parents=True, exist_ok=True)
-    scratch = stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    scratch = Path(_from_here(Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))))
+    stop.scratch = output / scratch
 
     def keep(region: str, probability: sitk.Image) -> None:
         probabilities[region] = f"probability_{region}.nrrd"
@@ -145,6 +151,27 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
         "labels": str(output / "labels.nii.gz"),
         "probabilities": {region: str(output / file) for region, file in probabilities.items()},
     }
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """With the folder as the working directory.
+
+    On Windows SimpleITK opens names in the system's code page, and the user's own folder may have letters that are not
+    in it: seen from inside, the names are plain.
+    """
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(tempfile.gettempdir())  # Windows does not remove a folder that a process is in
+
+
+def _from_here(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except ValueError:  # on another drive
+        return str(path)
 
 
 def _write_probability(probability: sitk.Image, path: Path) -> None:

@@ -27,6 +27,15 @@ def is_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or _begins_with_an_element(start)
 
 
+def has_content(path: Path) -> bool:
+    """Whether there is anything in a file, and it may be read."""
+    try:
+        with path.open("rb") as file:
+            return bool(file.read(1))
+    except OSError:
+        return False
+
+
 def _begins_with_an_element(start: bytes) -> bool:
     """Whether a file begins with a short element of group 2 or 8, its type as two letters or implicit."""
     if len(start) < 132 or start[:2] not in _FIRST_GROUPS:

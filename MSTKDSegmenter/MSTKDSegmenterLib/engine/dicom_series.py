@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .dicom_file import is_dicom, read_header, without_warnings
+from .dicom_file import has_content, is_dicom, read_header, without_warnings
+from .dicom_frames import Frame, read_frames
 from .errors import UnusableInput
 
 _SERIES_UID, _INSTANCE_UID = "0020,000e", "0008,0018"
 _SAME_IN_A_SERIES = (_SERIES_UID, "0008,103e", "0020,0011", "0018,0080", "0018,0081", "0028,0010", "0028,0011")
 """UID, description, number, repetition and echo time, rows, columns: careless anonymisers give one UID to several."""
-_POSITION, _ORIENTATION = "0020,0032", "0020,0037"
+_POSITION, _ORIENTATION, _SPACING = "0020,0032", "0020,0037", "0028,0030"
 _EVEN = 0.05
 """Relative deviation of a slice distance from the usual one that rounding of positions explains."""
 _MOST_SIDEWAYS_MM = 2.0
@@ -26,10 +27,16 @@ _WIDEST_GAP = 4.0
 
 @dataclass(frozen=True)
 class Slice:
-    """One DICOM file and its header, values by tag ("0008,103e")."""
+    """One DICOM file, of one slice as a rule, and its header, values by tag ("0008,103e")."""
 
     path: Path
     tags: Mapping[str, str]
+
+    @property
+    def images(self) -> int:
+        """How many slices it holds; an enhanced MR file holds many."""
+        number = _number(self.tags.get("0028,0008", ""))
+        return int(number) if np.isfinite(number) else 1
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,8 @@ class Series:
 
     @property
     def images(self) -> int:
-        """How many slices the files hold together; an enhanced MR file holds many."""
-        frames = (_number(slice_.tags.get("0028,0008", "")) for slice_ in self.slices)
-        return sum(int(number) if np.isfinite(number) else 1 for number in frames)
+        """How many slices the files hold together."""
+        return sum(slice_.images for slice_ in self.slices)
 
     @property
     def label(self) -> str:
@@ -65,19 +71,25 @@ class Series:
 def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
     """The series among the ``files`` of one folder, by series number, and the DICOM files that cannot be read.
 
-    Files that are no DICOM, neither by their mark nor by their ending .dcm, are passed over.
+    Files that are no DICOM, neither by their mark nor by their ending .dcm, are passed over. One that is empty or
+    cannot be opened counts among those that cannot be read if there are others: it may have been a slice.
     """
     by_uid: dict[str, list[Slice]] = {}
     unreadable: list[Path] = []
+    empty: list[Path] = []
     for path in files:
         marked = is_dicom(path)
         if not marked and path.suffix.lower() != ".dcm":
+            if not has_content(path):
+                empty.append(path)
             continue
         tags = read_header(path) if marked else None
         if tags is None:
             unreadable.append(path)
         else:
             by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(Slice(path, tags))
+    if by_uid:
+        unreadable = sorted((*unreadable, *empty))
     found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
     return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
 
@@ -119,12 +131,53 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
         UnusableInput: no volume (one slice, several orientations, several images per position), or unreadable.
     """
     slices = _one_of_each(series.slices)
-    if len(slices) == 1:
-        return _execute(sitk.ImageFileReader(), [slices[0]], series), []
-    positions = np.array([_vector(slice_.tags.get(_POSITION, ""), 3, series) for slice_ in slices])
-    axes = np.array([_vector(slice_.tags.get(_ORIENTATION, ""), 6, series) for slice_ in slices])
+    enhanced = len(slices) == 1 and slices[0].images > 1
+    frames = _frames(slices[0], series) if enhanced else [_frame(slice_) for slice_ in slices]
+    if len(frames) == 1:
+        return _execute(sitk.ImageFileReader(), slices, series), []
+    order, along = _in_order(frames, series)
+    if enhanced:
+        image = _stacked(_execute(sitk.ImageFileReader(), slices, series), frames, order, along, series)
+    else:
+        image = _execute(sitk.ImageSeriesReader(), [slices[index] for index in order], series)
+    steps = np.diff(along)
+    step = float(np.median(steps))
+    if np.abs(steps - step).max() <= _EVEN * step:
+        return image, []
+    return _evened(image, along - along[0], step, series)
+
+
+def _frame(slice_: Slice) -> Frame:
+    """What the header of a file with one slice says about its place."""
+    return Frame(*(slice_.tags.get(tag, "") for tag in (_POSITION, _ORIENTATION, _SPACING)))
+
+
+def _frames(slice_: Slice, series: Series) -> list[Frame]:
+    try:
+        frames = read_frames(slice_.path)
+        if len(frames) != slice_.images:
+            raise ValueError(f"it tells the places of {len(frames)} frames")
+        if len({frame.scaling for frame in frames}) > 1:
+            raise ValueError("its frames are scaled differently")
+    except (ValueError, OSError) as error:
+        msg = f"{series.label} is one file of {slice_.images} frames, and {error}; export it as one file per slice."
+        raise UnusableInput(msg) from error
+    return frames
+
+
+def _in_order(frames: Sequence[Frame], series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of the frames by position, and how far along the stack each then lies, in mm."""
+    positions = np.array([_vector(frame.position, 3, series) for frame in frames])
+    axes = np.array([_vector(frame.orientation, 6, series) for frame in frames])
     if np.abs(axes - axes[0]).max() > 1e-2:
         msg = f"{series.label}: its slices have different orientations, as a localiser has; give a series of one stack."
+        raise UnusableInput(msg)
+    sizes = np.array([_vector(frame.spacing, 2, series, "voxel size") for frame in frames])
+    if sizes.min() <= 0 or np.abs(sizes - sizes[0]).max() > _EVEN * sizes.min():
+        msg = (
+            f"{series.label}: its slices give voxel sizes from {sizes.min():.4g} to {sizes.max():.4g} mm; expected one "
+            "above zero. Export the original series again."
+        )
         raise UnusableInput(msg)
     normal = np.cross(axes[0, :3], axes[0, 3:])
     along = positions @ normal
@@ -133,7 +186,7 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
     steps = np.diff(along)
     if steps.min() < 1e-3:
         msg = (
-            f"{series.label} holds several images per slice position ({len(slices)} files at "
+            f"{series.label} holds several images per slice position ({len(frames)} images at "
             f"{1 + int(np.count_nonzero(steps >= 1e-3))} positions: time points, echoes or phases); expected one. "
             "Export the one that is meant as a series of its own."
         )
@@ -142,11 +195,21 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
     if sideways > _MOST_SIDEWAYS_MM:
         msg = f"{series.label}: its slices are shifted sideways by {sideways:.1f} mm; resample it to a straight grid."
         raise UnusableInput(msg)
-    image = _execute(sitk.ImageSeriesReader(), [slices[index] for index in order], series)
-    step = float(np.median(steps))
-    if np.abs(steps - step).max() <= _EVEN * step:
-        return image, []
-    return _evened(image, along - along[0], step, series)
+    return order, along
+
+
+def _stacked(
+    image: sitk.Image, frames: Sequence[Frame], order: np.ndarray, along: np.ndarray, series: Series
+) -> sitk.Image:
+    """The image of one file with its frames in order and where they lie, which ITK may have missed."""
+    first = frames[order[0]]
+    rows, columns = np.array(_vector(first.orientation, 6, series)).reshape(2, 3)
+    high, wide = _vector(first.spacing, 2, series, "voxel size")
+    stacked = sitk.JoinSeries([image[:, :, int(index)] for index in order])
+    stacked.SetOrigin(_vector(first.position, 3, series))
+    stacked.SetDirection(np.stack([rows, columns, np.cross(rows, columns)], axis=1).ravel().tolist())
+    stacked.SetSpacing((wide, high, float(np.median(np.diff(along)))))
+    return stacked
 
 
 def _evened(image: sitk.Image, depth: np.ndarray, step: float, series: Series) -> tuple[sitk.Image, list[str]]:
@@ -199,13 +262,13 @@ def _one_of_each(slices: Sequence[Slice]) -> list[Slice]:
     return list(seen.values())
 
 
-def _vector(text: str, length: int, series: Series) -> list[float]:
+def _vector(text: str, length: int, series: Series, what: str = "position in space") -> list[float]:
     try:
         numbers = [float(part) for part in text.split("\\")]
     except ValueError:
         numbers = []
     if len(numbers) != length:
-        msg = f"{series.label}: its slices carry no position in space, so it is no volume; give the original series."
+        msg = f"{series.label}: its slices carry no {what}, so it is no volume; give the original series."
         raise UnusableInput(msg)
     return numbers
 

@@ -117,10 +117,12 @@ def _scan(path: Path) -> tuple[NiftiHeader | None, int, int]:
             length = len(start)
             not_finite = 0
             rest = start[header.data_offset :] if header.kind is not None else b""
+            ahead = max(0, header.data_offset - len(start))  # what is left of a long extension of the header
             while chunk := file.read(_CHUNK):
                 length += len(chunk)
                 if header.kind is not None:
-                    rest += chunk
+                    rest += chunk[ahead:]
+                    ahead = max(0, ahead - len(chunk))
                     whole = len(rest) - len(rest) % header.kind.itemsize
                     values = np.frombuffer(rest[:whole], header.kind)
                     not_finite += values.size - int(np.count_nonzero(np.isfinite(values)))

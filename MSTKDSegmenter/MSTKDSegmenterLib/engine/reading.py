@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Union
 
 import SimpleITK as sitk
@@ -80,6 +82,11 @@ def read(path: PathLike) -> Reading:
     if path.stat().st_size == 0:
         msg = f"{path} is an empty file of 0 bytes. Copy or export it again."
         raise UnusableInput(msg)
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        msg = f"{path} cannot be opened ({error.strerror}). Check that you may read it and that no program holds it."
+        raise UnusableInput(msg) from error
     if image_suffix(path):
         return _read_file(path)
     if is_dicom(path):
@@ -192,7 +199,7 @@ def _read_folder(folder: Path) -> Reading:
 def _series_of(path: Path) -> Reading:
     """The series that one DICOM file stands for: those of its folder may lie in one heap, and the file tells which."""
     beside = {other for other in visible_files(path.parent) if not image_suffix(other)}
-    series, _ = find_series(sorted({path, *beside}))
+    series, unreadable = find_series(sorted({path, *beside}))
     whole = next((one for one in series if any(slice_.path == path for slice_ in one.slices)), None)
     if whole is None:
         msg = f"{path} is a DICOM file that cannot be read: it is truncated or damaged. Copy or export it again."
@@ -201,9 +208,10 @@ def _series_of(path: Path) -> Reading:
         reading = read_one_series(whole)
     except UnusableInput as error:
         raise UnusableInput(f"{path} stands for its series, which cannot be used: {error}") from error
-    if len(whole.slices) == 1:
-        return reading
-    return replace(reading, notes=(f"{path}: read with the {len(whole.slices)} files of its series.", *reading.notes))
+    notes = [unreadable_note(path.parent, unreadable)] if unreadable else []
+    if len(whole.slices) > 1:
+        notes.append(f"{path}: read with the {len(whole.slices)} files of its series.")
+    return replace(reading, notes=(*notes, *reading.notes))
 
 
 def _read_file(path: Path) -> Reading:
@@ -216,10 +224,10 @@ def _read_file(path: Path) -> Reading:
         if not header.placed:
             notes.append(f"{path}: {_NOT_PLACED.format(why='qform_code and sform_code are 0')}")
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     reader.SetImageIO(_READERS[suffix])
     try:
-        with without_warnings():
+        with without_warnings(), _alone(path) as alone:
+            reader.SetFileName(str(alone))
             image = _read_meta(reader) if suffix in _META else _execute(reader, shear, str(path), notes)
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
@@ -273,10 +281,36 @@ def _explain(path: Path, error: str, shear: float) -> str:
         return f"{path}: the voxel size in its header is zero. Export the image again with its voxel size."
     last = error.strip().splitlines()[-1].strip()
     reason = "" if last.startswith("Reason:") else f" ({last})"  # MetaImage's "Reason" is the last errno of anything
+    # ITK opens files by names in the system's code page there, which Python's are not
+    letters = (
+        "" if os.name != "nt" or str(path).isascii() else " If it is sound, its path is at fault: use plain letters."
+    )
     return (
         f"{path} cannot be read as {image_suffix(path)}: it is truncated, damaged or not an image{reason}. "
-        "Copy or export the file again."
+        f"Copy or export the file again.{letters}"
     )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """Where to read ``path`` from: of ``x.nii.gz`` beside an ``x.nii`` ITK reads the header, and the other's voxels.
+
+    Raises:
+        UnusableInput: there is no room for the copy that this takes.
+    """
+    if not (path.name.lower().endswith(".nii.gz") and path.with_name(path.name[: -len(".gz")]).exists()):
+        yield path
+        return
+    with TemporaryDirectory(prefix="mstkd-") as folder:
+        try:
+            copy = Path(shutil.copyfile(path, Path(folder) / "image.nii.gz"))
+        except OSError as error:
+            msg = (
+                f"{path} cannot be read beside the file of the same name without .gz: a copy of it could not be made "
+                f"({error.strerror}). Free some space, or move it to another folder."
+            )
+            raise UnusableInput(msg) from error
+        yield copy
 
 
 @contextmanager
