@@ -191,8 +191,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onFinished(self, result: Any) -> None:
         self._end()
-        self._results.add(result)
         self._parameterNode.result = result.segmentation
+        self.logic.result = None  # it would keep the voxels when the scene is closed
 
     def _onFailed(self, error: Exception) -> None:
         self._end()

@@ -55,7 +55,12 @@ class Views:
 class SegmentEditor:
     """The editor widget of the module Segment Editor: what it was asked to edit."""
 
-    segmentation = source = None
+    segmentation = source = node = None
+
+    def mrmlSegmentEditorNode(self) -> Any:  # noqa: N802
+        """The real node, as the module Segment Editor makes it."""
+        self.node = self.node or slicer.vtkMRMLSegmentEditorNode()
+        return self.node
 
     def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
         self.segmentation = node

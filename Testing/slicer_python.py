@@ -9,6 +9,7 @@ import logging
 import re
 import subprocess
 import threading
+import unittest
 from pathlib import Path
 
 import numpy as np
@@ -25,4 +26,5 @@ _TYPES = (
 )
 _SET_ON_INSTANCES = {"specifier", "free", "_path", "submodule_search_locations", "returncode", "stdin"}
 """Of Requirement, of the usage of a disk, of Distribution, of ModuleSpec, of Popen."""
+_SET_ON_INSTANCES |= {*vars(unittest.TestResult())}
 PYTHON_NAMES = frozenset(name for one in _TYPES for name in dir(one)) | _SET_ON_INSTANCES

@@ -11,7 +11,8 @@ import vtk
 host.start()
 from MSTKDSegmenterLib.engine.errors import UnusableInput  # noqa: E402
 from MSTKDSegmenterLib.engine.study import check_study, study_from_images  # noqa: E402
-from MSTKDSegmenterLib.scene.concerns import concerns  # noqa: E402
+from MSTKDSegmenterLib.scene import concerns as module  # noqa: E402
+from MSTKDSegmenterLib.scene.concerns import Memory, concerns  # noqa: E402
 from MSTKDSegmenterLib.scene.volumes import image_from_volume  # noqa: E402
 from scene_volumes import put_below, tag_value, volume  # noqa: E402
 
@@ -136,3 +137,52 @@ def test_a_colour_volume_blocks() -> None:
 def test_a_misspelt_sequence_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError, match="T1c"):
         concerns({"T1c": volume("t1")})
+
+
+class TestMemory:
+    @pytest.fixture
+    def read(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The names of the volumes whose voxels are read."""
+        names: list[str] = []
+
+        def reading(node):
+            names.append(node.GetName())
+            return image_from_volume(node)
+
+        monkeypatch.setattr(module, "image_from_volume", reading)
+        return names
+
+    def test_voxels_are_read_once_whatever_else_is_asked(self, read: list[str]) -> None:
+        memory, flair = Memory(), volume("flair", PatientID="1")
+        chosen = {"FLAIR": flair, "T1": volume("t1", "T1", PatientID="2")}
+        before = concerns(chosen, tag_value, memory=memory)
+        volume("another", "T2")
+        flair.Modified()
+        assert concerns(chosen, tag_value, memory=memory) == before
+        assert [one.severity for one in concerns(chosen, tag_value, True, memory)] == ["warns"]
+        assert read == ["flair", "t1"]
+
+    def test_they_are_read_again_when_they_or_their_place_or_name_change(self, read: list[str]) -> None:
+        memory, flair = Memory(), volume("flair")
+        voxels = slicer.util.arrayFromVolume(flair)
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        flair.SetAndObserveTransformNodeID(transform.GetID())
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 5.0)
+        assert concerns({"FLAIR": flair}, memory=memory) == []
+
+        def paint() -> None:
+            voxels[:] = 0
+            slicer.util.arrayFromVolumeModified(flair)
+
+        changes = (
+            lambda: flair.SetName("scan"),
+            lambda: flair.SetSpacing(*(1.1 * length for length in flair.GetSpacing())),
+            lambda: transform.SetMatrixTransformToParent(matrix),
+            paint,
+        )
+        for number, change in enumerate(changes, 2):
+            change()
+            found = concerns({"FLAIR": flair}, memory=memory)
+            assert len(read) == number
+        assert "all voxels are 0" in found[0].text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 
 import host
 import numpy as np
@@ -74,8 +75,30 @@ class TestLogic:
         stand_in()
         node = logic.segment({"FLAIR": flair}, device="cpu", model="some/folder")
         assert logic.report["inputs"]["FLAIR"]["source"] == "my FLAIR"
-        assert (logic.report["device"]["name"], logic.report["model"]["folder"]) == ("cpu", "some/folder")
+        assert logic.report["device"]["name"] == "cpu"
+        assert logic.report["model"]["folder"] == str(Path("some/folder").absolute())
         assert json.loads(node.GetAttribute(logic_module.REPORT_ATTRIBUTE)) == logic.report
+
+    def test_what_it_needs_on_the_disk_lies_where_slicer_keeps_temporary_files_and_goes(
+        self, logic, flair, stand_in, tmp_path, monkeypatch
+    ) -> None:
+        stand_in()
+        place = tmp_path / "chosen" / "in the settings"
+        monkeypatch.setattr(slicer.app.content, "temporaryPath", str(place))
+        run = logic.start({"FLAIR": flair})
+        (folder,) = place.iterdir()
+        assert {"FLAIR.nrrd"} < {path.name for path in folder.iterdir()}
+        assert [path.name for path in folder.glob("*/job.json")] == ["job.json"]
+        run.close()
+        assert list(place.iterdir()) == []
+
+    def test_a_place_for_temporary_files_that_cannot_be_used_is_named(
+        self, logic, flair, tmp_path, monkeypatch
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(slicer.app.content, "temporaryPath", str(tmp_path / "file"))
+        with pytest.raises(RuntimeError, match=r"file, cannot be used \(File exists\)\. Choose another one"):
+            logic.segment({"FLAIR": flair})
 
     def test_all_that_was_added_is_kept_in_the_result(self, logic, flair, stand_in) -> None:
         stand_in()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,8 @@ import host
 import pytest
 import slicer
 from MSTKDSegmenterLib import child
+from MSTKDSegmenterLib.engine.progress import Event
+from MSTKDSegmenterLib.scene.attributes import REPORT_ATTRIBUTE
 from panel_driver import Panel, add_volume, segmentations, settle, until
 from stand_in import HEEDS, IN_ONE_CALL, write_worker
 
@@ -88,10 +92,11 @@ class TestProgress:
         ready.ui.probabilitiesBox.checked = True
         ready.ui.applyButton.click()
         ready.finish()
-        result = ready.widget.logic.result
-        assert result.report["device"]["name"] == "cpu"
-        assert result.exclusive.GetSegmentation().GetSegmentIDs() == ("NCR", "ED", "ET")
-        assert set(result.probabilities) == {"WT", "TC", "ET"}
+        regions, classes = segmentations()
+        assert json.loads(regions.GetAttribute(REPORT_ATTRIBUTE))["device"]["name"] == "cpu"
+        assert classes.GetSegmentation().GetSegmentIDs() == ("NCR", "ED", "ET")
+        names = [node.GetName() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+        assert [name[-2:] for name in names if "probability" in name] == ["WT", "TC", "ET"]
 
     def test_a_run_goes_on_while_another_module_is_open(self, ready, stand_in) -> None:
         stand_in("time.sleep(0.5)")
@@ -151,9 +156,13 @@ class TestCancel:
         stand_in(body)
         ready.ui.applyButton.click()
         until(lambda: ready.ui.progressBar.value == 25)
+        ready.widget._running.show(Event("predict", 0.5, ""))  # from now on the time left is known
         ready.ui.cancelButton.click()
         assert not ready.ui.cancelButton.enabled
-        assert ready.ui.stageLabel.text == "Stopping"
+        ready.widget._running.show(Event("predict", 0.6, "late"))
+        while ready.shows("runningPanel"):
+            assert (ready.ui.stageLabel.text, ready.ui.timeLabel.text) == ("Stopping", "")
+            host.process_events(0.3)
         ready.finish()
         assert "nothing was written" in ready.said("messageLabel")
         assert ready.ui.applyButton.enabled
@@ -250,6 +259,23 @@ class TestResult:
         assert host.segment_editor.segmentation is segmentations()[0]
         assert host.segment_editor.source.GetName() == "case1_flair"
 
+    def test_what_is_painted_into_one_region_then_stays_in_those_that_hold_it(self, finished) -> None:
+        finished.ui.editButton.click()
+        node = segmentations()[0]
+        before = {region: slicer.util.arrayFromSegmentBinaryLabelmap(node, region) for region in ("WT", "TC", "ET")}
+        painted = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation("TC", painted)
+        editor = slicer.vtkSlicerSegmentEditorLogic()
+        editor.SetMRMLScene(slicer.mrmlScene)
+        settings = slicer.mrmlScene.AddNode(host.segment_editor.node)
+        editor.SetSegmentEditorNode(settings)
+        settings.SetAndObserveSegmentationNode(node)
+        settings.SetSelectedSegmentID("ET")
+        editor.ModifySegmentByLabelmap(node, "ET", painted, editor.ModificationModeAdd, False, False)
+        after = {region: slicer.util.arrayFromSegmentBinaryLabelmap(node, region) for region in ("WT", "TC", "ET")}
+        assert after["ET"].sum() == before["TC"].sum() > before["ET"].sum()
+        assert (after["WT"].sum(), after["TC"].sum()) == (before["WT"].sum(), before["TC"].sum())
+
     def test_table_shows_the_volumes_in_the_views(self, finished) -> None:
         finished.ui.tableButton.click()
         selection = slicer.app.applicationLogic().GetSelectionNode()
@@ -257,6 +283,20 @@ class TestResult:
         assert [table.GetCellText(row, 0) for row in range(3)] == ["WT", "TC", "ET"]
         layout = slicer.vtkMRMLLayoutNode()
         assert layout.GetClassName() and host.views.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView
+
+    def test_table_of_a_result_that_a_script_has_made_can_be_shown_too(self, ready) -> None:
+        from MSTKDSegmenterLib.logic import MSTKDSegmenterLogic
+
+        MSTKDSegmenterLogic().segment({"FLAIR": slicer.util.getNode("case1_flair")})
+        ready.ui.resultSelector.setCurrentNode(segmentations()[0])
+        assert ready.ui.tableButton.enabled
+
+    def test_nothing_of_it_is_kept_when_the_scene_is_closed(self, finished) -> None:
+        seen = weakref.WeakSet([segmentations()[0], *slicer.util.getNodesByClass("vtkMRMLTableNode")])
+        slicer.mrmlScene.Clear()
+        settle()
+        gc.collect()
+        assert [node.GetName() for node in seen] == []
 
     def test_report_opens_as_a_page_that_goes_when_the_panel_closes(self, finished) -> None:
         finished.ui.reportButton.click()
@@ -272,7 +312,7 @@ class TestResult:
         finished.ui.reportButton.content.menu().actions()[action].trigger()
         text = (tmp_path / f"mine{suffix}").read_text(encoding="utf-8")
         if suffix == ".json":
-            assert json.loads(text) == finished.widget.logic.report
+            assert json.loads(text) == json.loads(segmentations()[0].GetAttribute(REPORT_ATTRIBUTE))
         else:
             assert text.lstrip().lower().startswith("<!doctype html")
 

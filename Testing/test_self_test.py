@@ -48,6 +48,30 @@ def test_without_the_packages_they_are_skipped_with_the_reason(tmp_path, monkeyp
     result = unittest.TestResult()
     for name in NAMES:
         module.MSTKDSegmenterTest(name).run(result)
+    module.MSTKDSegmenterTest().runTest()  # what the button Reload and Test calls
     assert result.wasSuccessful()
     assert len(result.skipped) == len(NAMES)
     assert "no-such-package>=1 is not installed" in result.skipped[0][1]
+
+
+def test_the_button_says_which_of_them_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Test(module.MSTKDSegmenterTest):
+        """Of the real ones none takes part."""
+
+    for name in NAMES:
+        monkeypatch.setattr(Test, name, lambda self: None, raising=False)
+    monkeypatch.setattr(Test, NAMES[1], lambda self: self.fail("as expected"))
+    with pytest.raises(AssertionError, match=rf"1 of {len(NAMES)} tests failed: {NAMES[1]}$"):
+        Test().runTest()
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_the_panel_is_left_as_it_was_found(opened, shown: bool) -> None:
+    panel = slicer.util.getModuleWidget("MSTKDSegmenter")
+    panel.parent.isEntered = shown
+    if shown:
+        panel.enter()
+    result = unittest.TestResult()
+    module.MSTKDSegmenterTest("test_the_panel_segments_what_it_recognises").run(result)
+    assert result.wasSuccessful()
+    assert panel._entered == shown

@@ -50,13 +50,16 @@ class ChildJob:
     Leaving the block ends the process if it still runs.
     """
 
-    def __init__(self, python: str, job: Mapping[str, Any]) -> None:
+    def __init__(self, python: str, job: Mapping[str, Any], within: Path | None = None) -> None:
         """Start ``job`` (see worker.py) with the given Python executable.
+
+        Args:
+            within: folder for its own files while it runs; None: the system's for temporary files.
 
         Raises:
             OSError: the executable cannot be started.
         """
-        self._folder = folder = Path(tempfile.mkdtemp(prefix="mstkd-job-"))
+        self._folder = folder = Path(tempfile.mkdtemp(prefix="mstkd-job-", dir=within))
         (folder / "job.json").write_text(json.dumps({**job, "output": str(job["output"])}), encoding="utf-8")
         self._log = folder / "log.txt"
         self._unread = b""

@@ -189,7 +189,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
                 raise UnusableInput(doubt.text)
         recognised = {sequence: recognise_volume(node, tag_value()) for sequence, node in volumes.items()}
         scene = next(iter(volumes.values())).GetScene() or slicer.mrmlScene
-        folder = Path(tempfile.mkdtemp(prefix="mstkd-"))
+        folder = _temporary_folder()
         try:
             grids = {}
             for sequence, node in volumes.items():
@@ -207,10 +207,12 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
                 "probabilities": probabilities,
                 "output": str(folder / "result"),
             }
-            return Run(ChildJob(_python(), job), folder, scene, dict(volumes), grids, exclusive)
+            return Run(ChildJob(_python(), job, folder), folder, scene, dict(volumes), grids, exclusive)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
-            raise RuntimeError(f"The segmentation could not be started ({error}). Is the disk full?") from error
+            raise RuntimeError(
+                f"The segmentation could not be started ({error}). Is there room for the volumes in {folder.parent}?"
+            ) from error
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -258,6 +260,23 @@ def summary(report: Mapping[str, Any]) -> str:
     """A few lines about a result: what it was made from, the volumes, and everything that should be looked at."""
     volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in report["volumes_ml"].items())
     return "\n".join([f"{report['subset']}: {volumes}", *report["findings"]])
+
+
+def _temporary_folder() -> Path:
+    """A new folder where Slicer keeps temporary files; the person can choose that place in its settings.
+
+    Raises:
+        RuntimeError: there is no such place.
+    """
+    place = Path(slicer.app.temporaryPath if hasattr(slicer, "app") else tempfile.gettempdir())
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="mstkd-", dir=place))
+    except OSError as error:
+        raise RuntimeError(
+            f"The folder for temporary files, {place}, cannot be used ({error.strerror}). Choose another one "
+            "in Slicer's settings (Edit, Application Settings, General), and start Slicer again."
+        ) from error
 
 
 def _python() -> str:

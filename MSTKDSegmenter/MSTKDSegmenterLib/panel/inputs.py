@@ -19,7 +19,8 @@ class Inputs:
 
         self._ui = ui
         self._help = {sequence: self._selector(sequence).toolTip for sequence in SEQUENCES}
-        self._looked_at: tuple[dict[str, str], bool] | None = None
+        self._asked_about: tuple[dict[str, str], bool] | None = None
+        self._memory: Any = None
         self.blocked = ""
         """The first concern that a segmentation would be refused for; empty if there is none."""
         ui.recogniseButton.setIcon(icon("Recognise"))
@@ -48,34 +49,34 @@ class Inputs:
         self._show_concerns(volumes, same_patient)
 
     def forget(self) -> None:
-        """Look at the volumes anew the next time, because their content may have changed."""
-        self._looked_at = None
+        """Ask about the volumes anew the next time, because they may have changed."""
+        self._asked_about = None
 
     def _show_concerns(self, volumes: dict[str, Any], same_patient: bool) -> None:
         now = {sequence: node.GetID() for sequence, node in volumes.items()}, same_patient
-        if now == self._looked_at:
-            return  # the voxels are compared, which takes a moment
-        self._looked_at = now
-        blocking, warning = _concerns(volumes, same_patient)
+        if now == self._asked_about:
+            return
+        self._asked_about = now
+        blocking, warning = self._concerns(volumes, same_patient)
         self.blocked = blocking[0] if blocking else ""
         self._ui.concernsNote.visible = bool(blocking or warning)
         show_icon(self._ui.concernsIcon, "Stop" if blocking else "Warning")
         self._ui.concernsLabel.text = paragraphs([*blocking, *warning])
 
+    def _concerns(self, volumes: dict[str, Any], same_patient: bool) -> tuple[list[str], list[str]]:
+        """What a segmentation would be refused for, and what makes it doubtful."""
+        if not volumes:
+            return [], []
+        from ..scene.concerns import BLOCKS, Memory, concerns  # loads SimpleITK
+        from ..scene.provenance import tag_value
+
+        self._memory = self._memory or Memory()
+        found = concerns(volumes, tag_value(), same_patient, self._memory)
+        blocking = [concern.text for concern in found if concern.severity == BLOCKS]
+        return blocking, [concern.text for concern in found if concern.severity != BLOCKS]
+
     def _selector(self, sequence: str) -> Any:
         return getattr(self._ui, f"selector{sequence}")
-
-
-def _concerns(volumes: dict[str, Any], same_patient: bool) -> tuple[list[str], list[str]]:
-    """What a segmentation would be refused for, and what makes it doubtful."""
-    if not volumes:
-        return [], []
-    from ..scene.concerns import BLOCKS, concerns  # loads SimpleITK
-    from ..scene.provenance import tag_value
-
-    found = concerns(volumes, tag_value(), same_patient)
-    blocking = [concern.text for concern in found if concern.severity == BLOCKS]
-    return blocking, [concern.text for concern in found if concern.severity != BLOCKS]
 
 
 def _origin(choices: Choices, sequence: str, node: Any) -> tuple[str, str]:

@@ -10,12 +10,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
-from ..scene.attributes import REPORT_ATTRIBUTE
+from ..scene.attributes import REPORT_ATTRIBUTE, TABLE_ROLE
 from .marks import icon, paragraphs, region_name, show_grade, show_icon
 from .report_files import ReportFiles
-
-TABLE_ROLE = "MSTKDSegmenter.table"
-"""Role of the node reference from a segmentation to its table of volumes; both are saved with the scene."""
 
 
 class Results:
@@ -73,10 +70,6 @@ class Results:
         self._ui.editButton.enabled = window
         self._ui.tableButton.enabled = window and self._table() is not None
 
-    def add(self, result: Any) -> None:
-        """Remember which table belongs to a new result, in the scene."""
-        result.segmentation.SetNodeReferenceID(TABLE_ROLE, result.table.GetID())
-
     def edit(self) -> None:
         """Open the segmentation in the Segment Editor, over the volume that it was made for."""
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
@@ -85,6 +78,8 @@ class Results:
         volume = self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
         if volume is not None:
             editor.setSourceVolumeNode(volume)
+        # otherwise a voxel that is added to one region is taken from the others, although WT holds TC, and TC holds ET
+        editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
 
     def show_table(self) -> None:
         """Show the table of volumes, in a layout like the present one that has a place for it."""

@@ -53,12 +53,14 @@ class Running:
 
         self._ui = ui
         self._left = TimeLeft()
+        self._stopping = False
         self._timer = qt.QTimer()
         self._timer.setInterval(1000)
         self._timer.timeout.connect(self._show_time)
 
     def start(self) -> None:
         self._left = TimeLeft()
+        self._stopping = False
         self._ui.progressBar.value = 0
         self._ui.stageLabel.text = _("Starting")
         self._ui.cancelButton.enabled = True
@@ -68,7 +70,9 @@ class Running:
         self._timer.start()
 
     def show(self, event: Event) -> None:
-        """Show where the job stands."""
+        """Show where the job stands, unless it has been asked to end."""
+        if self._stopping:
+            return
         if event.stage != "start":
             self._left.reached(event.fraction)
         self._ui.progressBar.value = round(100 * event.fraction)
@@ -84,6 +88,8 @@ class Running:
 
     def stopping(self) -> None:
         """The person has pressed Cancel, and the process has been asked to end."""
+        self._stopping = True
+        self._timer.stop()
         self._ui.cancelButton.enabled = False
         self._ui.stageLabel.text = _("Stopping")
         self._ui.timeLabel.text = ""

@@ -10,3 +10,6 @@ OUTPUT_ATTRIBUTE = "MSTKDSegmenter.output"
 
 RELIABILITY_TAG = "MSTKDSegmenter.reliability"
 """Tag of a segment: what to expect of its region ("good", "fair", "not reliable"); none if that was not measured."""
+
+TABLE_ROLE = "MSTKDSegmenter.table"
+"""Role of the node reference from a segmentation to its table of volumes; both are saved with the scene."""

@@ -13,7 +13,7 @@ from ..engine.sequences import in_channel_order
 from ..engine.study import LEAST_OVERLAP, SequenceImage, Study, conflicts, overlap
 from .provenance import TagValue, apart, other_patient, provenance
 from .recognition import recognise_volume
-from .volumes import image_from_volume
+from .volumes import image_from_volume, state
 
 BLOCKS, WARNS = "blocks", "warns"
 
@@ -34,8 +34,27 @@ class Concern:
     text: str
 
 
+class Memory:
+    """What the voxels of the volumes last asked about have said: they are read again only when something changed."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, tuple[Any, ...]] | None = None
+        self._said: list[Concern] = []
+
+    def in_voxels(self, chosen: Mapping[str, Any]) -> list[Concern]:
+        """What the voxels and their places say against the volume nodes, by sequence."""
+        states = {sequence: state(node) for sequence, node in chosen.items()}
+        if states != self._states:
+            self._said = list(_in_voxels(chosen))
+            self._states = states
+        return self._said
+
+
 def concerns(
-    volumes: Mapping[str, Any], tag_value: TagValue | None = None, same_patient: bool = False
+    volumes: Mapping[str, Any],
+    tag_value: TagValue | None = None,
+    same_patient: bool = False,
+    memory: Memory | None = None,
 ) -> list[Concern]:
     """Everything that speaks against the volume nodes chosen, by sequence; what blocks comes first.
 
@@ -43,24 +62,29 @@ def concerns(
         volumes: volume nodes by sequence, any subset of ``SEQUENCES``.
         tag_value: see ``recognise_volume``.
         same_patient: the volumes are of one patient whatever is known of them.
+        memory: of an earlier call.
 
     Raises:
         KeyError: a key that is not one of ``SEQUENCES``.
     """
     chosen = {sequence: volumes[sequence] for sequence in in_channel_order(volumes)}
-    images: dict[str, SequenceImage] = {}
-    found: list[Concern] = []
-    for sequence, node in chosen.items():
-        try:
-            image, notes = check_image(image_from_volume(node), f"'{node.GetName()}'")
-            found += [Concern(WARNS, note) for note in notes]
-            images[sequence] = SequenceImage(sequence, image, f"'{node.GetName()}'", "chosen")
-        except UnusableInput as error:
-            found.append(Concern(BLOCKS, str(error)))
-    found += [Concern(BLOCKS, text) for text in conflicts(Study(images))]
-    found += hearsay(chosen, tag_value, same_patient)
-    found += [Concern(WARNS, text) for text in _off_centre(images)]
+    found = (memory or Memory()).in_voxels(chosen) + hearsay(chosen, tag_value, same_patient)
     return sorted(found, key=lambda one: one.severity != BLOCKS)
+
+
+def _in_voxels(chosen: Mapping[str, Any]) -> Iterator[Concern]:
+    images: dict[str, SequenceImage] = {}
+    for sequence, node in chosen.items():
+        name = f"'{node.GetName()}'"
+        try:
+            image, notes = check_image(image_from_volume(node), name)
+        except UnusableInput as error:
+            yield Concern(BLOCKS, str(error))
+        else:
+            yield from (Concern(WARNS, note) for note in notes)
+            images[sequence] = SequenceImage(sequence, image, name, "chosen")
+    yield from (Concern(BLOCKS, text) for text in conflicts(Study(images)))
+    yield from (Concern(WARNS, text) for text in _off_centre(images))
 
 
 def hearsay(volumes: Mapping[str, Any], tag_value: TagValue | None = None, same_patient: bool = False) -> list[Concern]:

@@ -14,7 +14,7 @@ import vtk
 from ..engine.geometry import Grid
 from ..engine.regions import LABELS, REGIONS
 from ..engine.reliability import NOT_RELIABLE, volumes
-from .attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE
+from .attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE, TABLE_ROLE
 from .segmentation import add_segmentation, attribution
 from .subject_hierarchy import place_beside
 from .volumes import add_volume
@@ -87,6 +87,8 @@ def add_result(
         parts.GetSegmentation().CollapseBinaryLabelmaps(False)  # nothing overlaps: one layer instead of three
         parts.GetDisplayNode().SetVisibility(False)
         rows += [row for row in _rows(classes, grid, grades) if row[0] not in regions]
+    table = _ours(scene, _add_table(scene, rows, f"{name} volumes"), beside)
+    segmentation.SetNodeReferenceID(TABLE_ROLE, table.GetID())
     return Result(
         segmentation,
         parts,
@@ -94,7 +96,7 @@ def add_result(
             region: _ours(scene, _add_probability(scene, image, f"{name} probability {region}"), beside)
             for region, image in (probabilities or {}).items()
         },
-        _ours(scene, _add_table(scene, rows, f"{name} volumes"), beside),
+        table,
         report,
     )
 

@@ -57,6 +57,17 @@ def image_from_volume(node: Any) -> sitk.Image:
     return image
 
 
+def state(node: Any) -> tuple[Any, ...]:
+    """What is another whenever ``image_from_volume`` of the node may be another, without reading its voxels."""
+    voxels = node.GetImageData()
+    changed = None if voxels is None else voxels.GetMTime()
+    try:
+        spacing, origin, axes = _world_geometry(node)
+    except UnusableInput as error:
+        return node.GetID(), node.GetName(), changed, str(error)
+    return node.GetID(), node.GetName(), changed, spacing, origin, *axes.ravel().tolist()
+
+
 def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     """A new scalar volume node (vtkMRMLScalarVolumeNode) with the voxels and the geometry of a 3-D image."""
     grid = Grid.of(image)
