@@ -216,7 +216,9 @@ def test_the_patients_of_a_single_fold_calibrate_each_other(folds, monkeypatch: 
     finally:
         (config.folder / "crossvalidation.json").write_text(before)
     assert alone["weights"] == record["weights"][:1]
-    assert alone["calibration"]["folds"] == [alone["calibration"]["all"]]
+    of_all = alone["calibration"]["all"]
+    assert [one["temperatures"] for one in alone["calibration"]["folds"]] == [of_all["temperatures"]]
+    assert {*np.ravel([[*one.values()] for one in alone["calibration"]["folds"][0]["thresholds"].values()])} == {0.5}
     one, other = counts.apart(both)
     fitted = {"a": calibration.fit(other), "b": calibration.fit(one)}
     curves = calibration.curves(both, fitted)

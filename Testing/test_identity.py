@@ -70,14 +70,33 @@ def test_the_editions_from_2021_on_number_the_same_people_alike(tmp_path: Path) 
         "BraTS2021_00005",
         "BraTS2021_00006",
     }
-    assert identity.all_names(["BraTS-GLI-00005"], data) == {"BraTS2021_00005", "BraTS-GLI-00005"}
-    everyone = {TWICE, OLD, TWICE.replace("BraTS2021_", "BraTS-GLI-")}
+    same = {"BraTS2021_00005", "BraTS-GLI-00005", "FeTS2022_00005"}
+    assert identity.all_names(["BraTS-GLI-00005"], data) == identity.all_names(["FeTS2022_00005"], data) == same
+    everyone = {TWICE, OLD, TWICE.replace("BraTS2021_", "BraTS-GLI-"), TWICE.replace("BraTS2021_", "FeTS2022_")}
     for name in everyone:
         assert identity.all_names([name], data) == everyone
     start = package(tmp_path / "start", training={"seen": ["BraTS2021_00005"], "chosen_on": []})
     config = configuration(tmp_path, layout="brats2024", held_out=["BraTS-GLI-00005"])
     with pytest.raises(ValueError, match="knows patients whom this run keeps apart"):
         check_package(start, prepared(config, "BraTS-GLI-00005", "BraTS-GLI-00007"))
+
+
+@pytest.mark.parametrize("edition", ["BraTS2021_", "BraTS-GLI-", "FeTS2022_"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_alias_holds_both_ways_and_in_every_edition(tmp_path: Path, edition: str, turned: bool) -> None:
+    old, new = "BraTS20_Training_050", f"{edition}00100"
+    aliases = {new: old} if turned else {old: new}
+    config = configuration(tmp_path, held_out=[new], aliases=aliases)
+    assert identity.all_names([new], config.data) == identity.all_names([old], config.data) >= {old, new}
+    start = package(tmp_path / "start", training={"seen": [old], "chosen_on": []})  # noted without this alias
+    with pytest.raises(ValueError, match="knows patients whom this run keeps apart"):
+        check_package(start, prepared(config, new, "a"))
+
+
+def test_an_alias_between_two_of_one_edition_keeps_them_together(tmp_path: Path) -> None:
+    one, other = "BraTS-GLI-00100", "BraTS-GLI-00200"
+    config = configuration(tmp_path, held_out=[one], aliases={other: one})
+    assert splits.make([one, other, "a"], config).test == (one, other)
 
 
 def test_names_that_lead_on_and_on_are_refused(tmp_path: Path) -> None:

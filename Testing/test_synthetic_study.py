@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 from mstkd_training import ingredients, shapes, splits, study_files, tumours
 from mstkd_training import synthetic_study as synthetic_study_module
 from mstkd_training.anatomy import NAMES
-from mstkd_training.cache import Sample
+from mstkd_training.cache import Sample, save
 from mstkd_training.cases import find_cases
 from mstkd_training.config import AugmentConfig, Config, DataConfig, OptimConfig
 from mstkd_training.contrasts import ORDER, TISSUES, draw_contrast
@@ -329,6 +330,12 @@ def test_a_pool_of_synthetic_studies_is_made_once_and_without_anyone_who_is_ther
     assert without == [{"a", "b"}]
     for number, one in zip((0, 1, 0, 1, 0), found):
         assert np.array_equal(one.image, studies[number].image)
+
+
+def test_a_pool_goes_to_a_process_that_is_not_forked(studies: list[Sample], tmp_path: Path) -> None:
+    save(studies[0], tmp_path / "00000.npz")
+    pool = pickle.loads(pickle.dumps(ingredients.Pool(ingredients.Ingredients((), (), ()), tmp_path, 1)))
+    assert np.array_equal(pool(3).image, studies[0].image)
 
 
 def test_without_a_share_nothing_synthetic_is_read_and_other_grids_are_refused() -> None:

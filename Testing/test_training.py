@@ -287,9 +287,27 @@ def test_of_the_distilled_recipes_one_compares_logits_alone_and_one_has_a_teache
     assert frozen.model_copy(update={"name": taught.name, "teacher": taught.teacher}) == taught
 
 
+def test_what_is_taught_differs_in_that_alone_and_by_logits_in_the_terms_alone() -> None:
+    plain, taught, logits = (
+        load(CONFIGS / f"{name}.yaml") for name in ("more_lesions", "taught_lesions", "taught_logits")
+    )
+    assert taught.model_copy(update={"name": plain.name, "teacher": plain.teacher, "terms": plain.terms}) == plain
+    assert logits.model_copy(update={"name": taught.name, "terms": taught.terms}) == taught
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", plain.start)
+    assert set(taught.terms.weights(0)) - set(logits.terms.weights(0)) == {
+        "content", "multiscale", "extreme_value", "gram"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["corrected", "without_gsme", "without_mstkd", "without_slkd", "teacher", "compact"])
+def test_the_network_is_told_which_sequences_are_there_but_in_the_released_formulas(name: str) -> None:
+    assert network_config(load(CONFIGS / f"{name}.yaml")).availability
+    assert not network_config(load(CONFIGS / "official.yaml")).availability
+
+
 def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
     going_on = {config.name: config for config in map(load, CONFIGS.glob("*.yaml")) if config.start}
-    assert set(going_on) == {"whole_grid", "more_lesions"}
+    assert set(going_on) == {"whole_grid", "more_lesions", "taught_lesions", "taught_logits"}
     for config in going_on.values():
         assert config.data.folds == load(CONFIGS / f"{config.start}.yaml").data.folds
 

@@ -24,7 +24,8 @@ does train many_lesions --fold 0 & measured=$!
 does train many_lesions
 wait $measured
 
-# 3. temperatures, thresholds and reliability, each of the three calibrated on the other two; then as users get them
+# 3. temperatures, thresholds and reliability, each of the three calibrated on the other two; then as users get them, with
+# the temperatures of all three
 does crossvalidate many_lesions
 does eval many_lesions --fold 0
 

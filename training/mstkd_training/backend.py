@@ -29,7 +29,8 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
         )
     if optim.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
-    torch.use_deterministic_algorithms(optim.deterministic)
+    # CUDA has no such way for some of what every run needs, as the gradient of max_pool3d: PyTorch warns of those
+    torch.use_deterministic_algorithms(optim.deterministic, warn_only=device.type == "cuda")
 
 
 def pad_in_depth(network: nn.Module) -> None:

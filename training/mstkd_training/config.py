@@ -195,7 +195,7 @@ class OptimConfig(Section):
     threads: PositiveInt = 2
     workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True
-    deterministic: bool = False  # sums in a fixed order on a GPU too, at the cost of speed
+    deterministic: bool = False  # sums in a fixed order where PyTorch has that, at the cost of speed
 
 
 class ValidationConfig(Section):

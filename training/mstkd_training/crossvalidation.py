@@ -61,7 +61,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
         "tile": config.tile and list(config.tile),
         "calibration": {
             "all": asdict(of_all),
-            "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [of_all])],
+            "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [halved(of_all)])],
         },
         "reliability": curves(everyone, own),
         "rows": found,
@@ -108,7 +108,11 @@ def record_of(config: Config) -> dict[str, Any] | None:
 
 
 def calibration_of(record: dict[str, Any] | None, fold: int | None) -> Calibration:
-    """What the package of a cross-validated run stores: fitted without those who test the fold, or on all."""
+    """What the package of a cross-validated run stores: fitted without those who test the fold, or on all.
+
+    Of a single fold those who test it are all there are. Its thresholds stay at one half, so that its Dice is not that
+    of thresholds chosen on it; its temperatures are fitted on its own patients, those of the record's rows are not.
+    """
     if record is None:
         return none()
     fitted = record["calibration"]

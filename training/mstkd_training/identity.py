@@ -18,16 +18,22 @@ KNOWN = {
 """Name -> name in BraTS 2020. Found by laying whole-tumour masks over those of all 368 patients of BraTS 2020: Dice is
 0.97 to 0.995 with these, at most 0.76 with anybody else, and at most 0.80 for the studies that match nobody."""
 
-_NUMBERED = re.compile(r"BraTS-GLI-(\d{5})|BraTS2021_(\d{5})")
+_EDITIONS = ("BraTS2021_", "BraTS-GLI-", "FeTS2022_")
+"""What stands before the number of a patient in the editions that number alike."""
+_NUMBERED = re.compile(rf"(?:{'|'.join(_EDITIONS)})(\d{{5}})")
 
 
 def names(data: DataConfig) -> dict[str, str]:
     """Patient -> the one name that all of the patient's names lead to: KNOWN and `data.aliases`.
 
+    Both are the first of those that number alike.
+
     Raises:
         ValueError: an alias leads to a name that leads further.
     """
-    found = {**KNOWN, **data.aliases}
+    given = {**KNOWN, **data.aliases}
+    found = {_by_number(name)[0]: _by_number(other)[0] for name, other in given.items()}
+    found = {name: other for name, other in found.items() if name != other}
     chained = sorted(name for name, other in found.items() if other in found)
     if chained:
         raise ValueError(
@@ -45,11 +51,11 @@ def identities(patients: Iterable[str], data: DataConfig) -> set[str]:
 def identity(patient: str, data: DataConfig) -> str:
     """The one name of a patient.
 
-    The editions from 2021 on are taken to number the same people alike: where two were not the same, a study would be
-    left out in vain, where they were, nothing leaks.
+    The editions from 2021 on, FeTS among them, are taken to number the same people alike: where two were not the same,
+    a study would be left out in vain, where they were, nothing leaks.
     """
-    known, same = names(data), _by_number(patient)
-    return next((known[name] for name in same if name in known), same[0])
+    first = _by_number(patient)[0]
+    return names(data).get(first, first)
 
 
 def all_names(patients: Iterable[str], data: DataConfig) -> set[str]:
@@ -62,5 +68,4 @@ def all_names(patients: Iterable[str], data: DataConfig) -> set[str]:
 def _by_number(patient: str) -> tuple[str, ...]:
     """A patient's names in the editions that number alike, the same first whichever was given."""
     found = _NUMBERED.fullmatch(patient)
-    number = found and (found[1] or found[2])
-    return (f"BraTS2021_{number}", f"BraTS-GLI-{number}") if number else (patient,)
+    return tuple(f"{edition}{found[1]}" for edition in _EDITIONS) if found else (patient,)

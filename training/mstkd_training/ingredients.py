@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +46,23 @@ def read(source: Path, cache: Path, without: Collection[str] = ()) -> Ingredient
     return Ingredients(load_heads(source / HEADS, cache / "heads"), *load_shapes(source, without))
 
 
-def for_training(config: Config) -> Callable[[int], Sample] | None:
-    """Number -> study, of `data.synthetic_pool` that are made when first wanted and kept in the cache; None: no such.
+@dataclass(frozen=True)
+class Pool:
+    """Number -> study, of as many as `size`; a class, as a loader's processes that are not forked get it pickled."""
+
+    made: Ingredients
+    folder: Path
+    size: int
+
+    def __call__(self, number: int) -> Sample:
+        path = self.folder / f"{number % self.size:05d}.npz"
+        if not path.exists():
+            save(self.made.study(int(path.stem)), path)
+        return Load()(path)
+
+
+def for_training(config: Config) -> Pool | None:
+    """`data.synthetic_pool` studies that are made when first wanted and kept in the cache; None: no such.
 
     No tumour shape is of a patient who is there with a whole study, so that all splits can share the studies.
 
@@ -66,12 +81,4 @@ def for_training(config: Config) -> Callable[[int], Sample] | None:
     without = all_names(splits.read(config).patients, data)
     made = read(data.source, data.cache, without)
     told = hashlib.sha256(" ".join([str(FORMAT), *sorted(without)]).encode()).hexdigest()
-    pool = data.cache / "synthetic" / told[:12]
-
-    def study(number: int) -> Sample:
-        path = pool / f"{number % data.synthetic_pool:05d}.npz"
-        if not path.exists():
-            save(made.study(int(path.stem)), path)
-        return Load()(path)
-
-    return study
+    return Pool(made, data.cache / "synthetic" / told[:12], data.synthetic_pool)

@@ -61,6 +61,8 @@ def check_package(package: ModelPackage, config: Config) -> None:
 
 def _check(who: str, told: dict[str, set[str]], config: Config) -> None:
     parts = splits.read(config)
+    # recorded by those who knew other aliases
+    told = {key: identities(patients, config.data) for key, patients in told.items()}
     known = {
         "test": identities(parts.test, config.data) & (told["seen"] | told["chosen_on"]),
         "validation": identities(parts.validation, config.data) & told["seen"],
