@@ -26,5 +26,5 @@ _TYPES = (
 )
 _SET_ON_INSTANCES = {"specifier", "free", "_path", "submodule_search_locations", "returncode", "stdin"}
 """Of Requirement, of the usage of a disk, of Distribution, of ModuleSpec, of Popen."""
-_SET_ON_INSTANCES |= {*vars(unittest.TestResult())}
-PYTHON_NAMES = frozenset(name for one in _TYPES for name in dir(one)) | _SET_ON_INSTANCES
+_INSTANCES = (unittest.TestResult(),)
+PYTHON_NAMES = frozenset(name for one in (*_TYPES, *_INSTANCES) for name in dir(one)) | _SET_ON_INSTANCES

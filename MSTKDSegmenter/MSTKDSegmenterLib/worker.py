@@ -59,7 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         with Stop(lambda: channel.end({"error": STOPPED, "kind": "cancelled"}), [_stdin_closed]) as stop:
-            written = _run(_read_job(Path(arguments[0])), channel, stop)
+            job = _read_job(Path(arguments[0]))
+            with _inside(job["output"]):
+                written = _run(job, channel, stop)
     except UnusableInput as error:
         channel.end({"error": str(error), "kind": "input"})
         return UNUSABLE
@@ -100,13 +102,7 @@ def _read_job(path: Path) -> dict[str, Any]:
 
 
 def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
-    """Compute and write; returns the paths of what was written."""
-    job["output"].mkdir(parents=True, exist_ok=True)
-    with _inside(job["output"]):
-        return _run_inside(job, channel, stop)
-
-
-def _run_inside(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
+    """Compute and write, inside the folder for the output; returns the paths of what was written."""
     import SimpleITK as sitk
 
     from .engine.device import tune_cpu
@@ -129,8 +125,8 @@ def _run_inside(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str,
     study.notes += job["notes"]
 
     output, probabilities = job["output"], {}
-    scratch = Path(_from_here(Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))))
-    stop.scratch = output / scratch
+    stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+    scratch = Path(stop.scratch.name)
 
     def keep(region: str, probability: sitk.Image) -> None:
         probabilities[region] = f"probability_{region}.nrrd"
@@ -155,11 +151,12 @@ def _run_inside(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str,
 
 @contextlib.contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """With the folder as the working directory.
+    """With the folder, made if need be, as the working directory.
 
     On Windows SimpleITK opens names in the system's code page, and the user's own folder may have letters that are not
     in it: seen from inside, the names are plain.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     try:
         yield

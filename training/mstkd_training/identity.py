@@ -45,7 +45,8 @@ def names(data: DataConfig) -> dict[str, str]:
 
 def identities(patients: Iterable[str], data: DataConfig) -> set[str]:
     """The patients, each by the one name."""
-    return {identity(patient, data) for patient in patients}
+    known = names(data)
+    return {_identity(patient, known) for patient in patients}
 
 
 def identity(patient: str, data: DataConfig) -> str:
@@ -54,8 +55,7 @@ def identity(patient: str, data: DataConfig) -> str:
     The editions from 2021 on, FeTS among them, are taken to number the same people alike: where two were not the same,
     a study would be left out in vain, where they were, nothing leaks.
     """
-    first = _by_number(patient)[0]
-    return names(data).get(first, first)
+    return _identity(patient, names(data))
 
 
 def all_names(patients: Iterable[str], data: DataConfig) -> set[str]:
@@ -63,6 +63,11 @@ def all_names(patients: Iterable[str], data: DataConfig) -> set[str]:
     wanted = identities(patients, data)
     known = wanted | {name for name, other in names(data).items() if other in wanted}
     return {name for one in known for name in _by_number(one)}
+
+
+def _identity(patient: str, known: dict[str, str]) -> str:
+    first = _by_number(patient)[0]
+    return known.get(first, first)
 
 
 def _by_number(patient: str) -> tuple[str, ...]:

@@ -75,21 +75,24 @@ def _value(group: _Tag, tag: _Tag, *places: _Elements) -> str:
     """The value in the first of the functional groups that has it, the frame's own or the shared ones."""
     for place in places:
         items = place.get(group)
-        value = items[0].get(tag) if isinstance(items, list) and items else None
-        if isinstance(value, bytes):
-            return value.decode("ascii", "replace").strip(" \0")
+        text = _text(items[0].get(tag)) if isinstance(items, list) and items else None
+        if text is not None:
+            return text
     return ""
+
+
+def _text(value: object) -> str | None:
+    """An element's value without its padding; None where it is no value: a sequence, or not there."""
+    return value.decode("ascii", "replace").strip(" \0") if isinstance(value, bytes) else None
 
 
 def _file(data: mmap.mmap) -> _Elements:
     if data[128:132] != b"DICM":
         raise ValueError("it lacks the mark of a DICOM file")
-    start = (
-        _META + 12 + struct.unpack_from("<I", data, _META + 8)[0]
-    )  # the first element of the meta group is its length
+    # the first element of the meta group is how much of the group comes after it
+    start = _META + 12 + struct.unpack_from("<I", data, _META + 8)[0]
     meta, _ = _elements(data, _META, start, explicit=True)
-    syntax = meta.get(_SYNTAX, b"")
-    name = syntax.decode("ascii", "replace").strip(" \0") if isinstance(syntax, bytes) else ""
+    name = _text(meta.get(_SYNTAX)) or ""
     if name in _UNREAD:
         raise ValueError(f"it is stored {_UNREAD[name]}")
     return _elements(data, start, len(data), explicit=name != _IMPLICIT)[0]

@@ -136,12 +136,12 @@ def read_series(series: Series) -> tuple[sitk.Image, list[str]]:
     if len(frames) == 1:
         return _execute(sitk.ImageFileReader(), slices, series), []
     order, along = _in_order(frames, series)
-    if enhanced:
-        image = _stacked(_execute(sitk.ImageFileReader(), slices, series), frames, order, along, series)
-    else:
-        image = _execute(sitk.ImageSeriesReader(), [slices[index] for index in order], series)
     steps = np.diff(along)
     step = float(np.median(steps))
+    if enhanced:
+        image = _stacked(_execute(sitk.ImageFileReader(), slices, series), order, frames[order[0]], step, series)
+    else:
+        image = _execute(sitk.ImageSeriesReader(), [slices[index] for index in order], series)
     if np.abs(steps - step).max() <= _EVEN * step:
         return image, []
     return _evened(image, along - along[0], step, series)
@@ -198,17 +198,17 @@ def _in_order(frames: Sequence[Frame], series: Series) -> tuple[np.ndarray, np.n
     return order, along
 
 
-def _stacked(
-    image: sitk.Image, frames: Sequence[Frame], order: np.ndarray, along: np.ndarray, series: Series
-) -> sitk.Image:
-    """The image of one file with its frames in order and where they lie, which ITK may have missed."""
-    first = frames[order[0]]
+def _stacked(image: sitk.Image, order: np.ndarray, first: Frame, step: float, series: Series) -> sitk.Image:
+    """The image of one file with its frames in order, ``step`` mm apart from where the ``first`` of them lies.
+
+    ITK may have missed all of it.
+    """
     rows, columns = np.array(_vector(first.orientation, 6, series)).reshape(2, 3)
     high, wide = _vector(first.spacing, 2, series, "voxel size")
     stacked = sitk.JoinSeries([image[:, :, int(index)] for index in order])
     stacked.SetOrigin(_vector(first.position, 3, series))
     stacked.SetDirection(np.stack([rows, columns, np.cross(rows, columns)], axis=1).ravel().tolist())
-    stacked.SetSpacing((wide, high, float(np.median(np.diff(along)))))
+    stacked.SetSpacing((wide, high, step))
     return stacked
 
 

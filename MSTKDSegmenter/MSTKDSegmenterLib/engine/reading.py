@@ -281,10 +281,9 @@ def _explain(path: Path, error: str, shear: float) -> str:
         return f"{path}: the voxel size in its header is zero. Export the image again with its voxel size."
     last = error.strip().splitlines()[-1].strip()
     reason = "" if last.startswith("Reason:") else f" ({last})"  # MetaImage's "Reason" is the last errno of anything
-    # ITK opens files by names in the system's code page there, which Python's are not
-    letters = (
-        "" if os.name != "nt" or str(path).isascii() else " If it is sound, its path is at fault: use plain letters."
-    )
+    letters = ""
+    if os.name == "nt" and not str(path).isascii():  # SimpleITK opens no names there that are not in the code page
+        letters = " If it is sound, its path is at fault: use plain letters."
     return (
         f"{path} cannot be read as {image_suffix(path)}: it is truncated, damaged or not an image{reason}. "
         f"Copy or export the file again.{letters}"
