@@ -211,6 +211,43 @@ def test_where_the_reference_shows_nothing_the_brain_is_that_of_the_others_and_m
     assert not any("shows nothing" in finding for finding in whole.findings)
 
 
+@pytest.mark.parametrize(("degrees", "shift"), [(4.5, (0.0, 0.0, 0.0)), (0.0, (2.0, 0.0, 0.0))])
+def test_stripped_sequences_on_one_grid_that_lie_a_little_apart_are_registered(images, degrees, shift):
+    result = run({"FLAIR": moved(images["FLAIR"], rigid(degrees, (1, 0, 0), shift)), "T1ce": images["T1ce"]})
+    assert registered(result) == ["FLAIR"]
+
+
+def test_z_scored_sequences_on_one_grid_are_still_seen_to_be_aligned(images):
+    def z_scored(image: sitk.Image) -> sitk.Image:
+        values = sitk.GetArrayFromImage(image)
+        brain = values != 0
+        return GRID.image(np.where(brain, (values - values[brain].mean()) / values[brain].std(), 0).astype(np.float32))
+
+    scored = {name: z_scored(image) for name, image in images.items()}
+    assert alignment.already_aligned(scored, "T1ce", stripped=True)
+
+
+def test_ringing_around_stripped_sequences_is_no_brain(images, monkeypatch):
+    monkeypatch.setattr(alignment, "find_brain", find_brain)
+    half_a_voxel = sitk.TranslationTransform(3, (1.5, 1.5, 1.5))
+    splines = {
+        name: sitk.Resample(images[name], images[name], half_a_voxel, sitk.sitkBSpline, 0.0)
+        for name in ("FLAIR", "T1ce")
+    }
+    result = run(splines)
+    true_ml = np.count_nonzero(sitk.GetArrayFromImage(images["T1ce"])) * 0.027
+    assert result.brain.sum() * SPACING**3 / 1000 < 1.25 * true_ml
+    assert min(result.record["share_of_brain_covered"].values()) > 0.9
+
+
+def test_a_mirrored_sequence_that_the_user_insists_on_is_mentioned(images):
+    values = np.ascontiguousarray(sitk.GetArrayFromImage(images["FLAIR"])[:, :, ::-1])
+    mirrored = study_from_images({"FLAIR": GRID.image(values), "T1ce": images["T1ce"]})
+    mirrored.same_patient = True
+    result = harmonise(mirrored, SPACING, MULTIPLE)
+    assert any("one of them turned left for right" in finding for finding in result.findings)
+
+
 def test_padding_around_a_head_is_not_measured(images, monkeypatch):
     monkeypatch.setattr(alignment, "find_brain", lambda image: Brain(images["T1ce"] != 0, stripped=False))
     values = sitk.GetArrayFromImage(images["T1"])
@@ -262,11 +299,34 @@ def test_a_head_that_the_image_cuts_off_is_said_to_be_cut_off(shared_data, monke
     assert any("ends within the brain" in line and "lower bounds" in line for line in upper.findings)
 
 
+def test_padding_that_cuts_the_head_off_is_said_too(shared_data, monkeypatch):
+    monkeypatch.setattr(alignment, "find_brain", find_brain)
+    path = shared_data / "native" / "TCGA-FG-6692" / "TCGA-FG-6692_flair.nii.gz"
+    image = sitk.ReadImage(str(path), sitk.sitkFloat32)
+    tilted = sitk.Euler3DTransform()
+    tilted.SetCenter(Grid.of(image).corners().mean(axis=0).tolist())
+    tilted.SetRotation(np.radians(20), 0, 0)
+    # as another software lays it on another sequence's grid: the head ends in zeros, not at the border of that grid
+    padded = sitk.Resample(image[:, :, 5:22], image, tilted, sitk.sitkLinear, 0.0)
+    result = harmonise(study_from_images({"FLAIR": padded}), 4.0, 8)
+    assert any("ends within the brain" in line for line in result.findings)
+
+
+def test_the_cut_is_as_large_as_the_plane_through_the_brain():
+    z, y, x = np.indices((60, 60, 60)) - 29.5
+    radius, normal = 25.0, np.array((2.0, -1.0, 2.0)) / 3
+    brain = z**2 + y**2 + x**2 < radius**2
+    measured = normal[0] * z + normal[1] * y + normal[2] * x < 7
+    cut = harmonise_module._cut_cm2(brain, measured, np.ones(3))
+    assert cut == pytest.approx(np.pi * (radius**2 - 7**2) / 100, rel=0.03)
+    assert harmonise_module._cut_cm2(brain, np.ones_like(brain), np.ones(3)) == 0
+
+
 def test_a_brain_of_unlikely_size_is_said_to_be_unlikely():
     small = sitk.Image(50, 50, 50, sitk.sitkUInt8)
     small[10:40, 10:40, 10:40] = 1
     small.SetSpacing((2.0, 2.0, 2.0))
-    (line,) = harmonise_module._brain_findings(small)
+    (line,) = harmonise_module._brain_findings(small, extent=None)
     assert "216 ml, adults have 900 to 2100 ml" in line
 
 

@@ -49,6 +49,7 @@ def test_the_record_says_what_was_found(result):
     assert record["similarity_after"] > record["similarity_before"]
     assert 0.9 < record["coverage"] <= 1.0
     assert not result.doubtful
+    assert record["mirrored"] is False
 
 
 def test_a_large_motion_is_found_again(t1ce):
@@ -100,6 +101,28 @@ def test_two_patients_are_told_apart(t1ce):
 def test_who_insists_that_they_are_of_one_patient_is_believed_and_told_of_the_doubt(t1ce):
     found = register(t1ce, head("FLAIR", patient=2), t1ce != 0, same_patient=True)
     assert found.doubtful
+
+
+@pytest.fixture(scope="module")
+def mirrored_flair() -> sitk.Image:
+    """Its voxels from right to left, its header as before."""
+    return GRID.image(np.ascontiguousarray(sitk.GetArrayFromImage(head("FLAIR"))[:, :, ::-1]))
+
+
+def test_a_mirrored_sequence_is_refused_for_what_it_is(t1ce, mirrored_flair):
+    with pytest.raises(UnusableInput, match="one of them turned left for right"):
+        register(t1ce, mirrored_flair, t1ce != 0)
+
+
+def test_a_mirrored_sequence_is_told_from_others_whatever_the_axes(t1ce, mirrored_flair):
+    elsewhere = moved(mirrored_flair, MOTION)
+    stored = sitk.PermuteAxes(sitk.Flip(elsewhere, (True, False, True)), (2, 0, 1))
+    with pytest.raises(UnusableInput, match="one of them turned left for right"):
+        register(t1ce, stored, t1ce != 0)
+
+
+def test_who_insists_on_a_mirrored_sequence_is_told_of_it(t1ce, mirrored_flair):
+    assert register(t1ce, mirrored_flair, t1ce != 0, same_patient=True).to_dict()["mirrored"]
 
 
 def test_a_stack_that_shows_little_of_the_brain_is_refused(t1ce):

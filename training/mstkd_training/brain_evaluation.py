@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine import package as packages
-from MSTKDSegmenterLib.engine.brain import background_value, network_mask
+from MSTKDSegmenterLib.engine.background import background_value, shown
+from MSTKDSegmenterLib.engine.brain import network_mask
 from MSTKDSegmenterLib.engine.geometry import Grid, resample
 from MSTKDSegmenterLib.engine.network import MSTKDNet
 
@@ -72,8 +73,7 @@ def measure(package: packages.ModelPackage, anatomies: Sequence[Anatomy], data: 
 
 
 def _against_shown(image: sitk.Image, package: packages.ModelPackage) -> float:
-    shown = sitk.BinaryFillhole(sitk.Cast(image != background_value(image), sitk.sitkUInt8))
-    return _overlap(network_mask(image, package), shown)
+    return _overlap(network_mask(image, package), sitk.BinaryFillhole(shown(image, background_value(image))))
 
 
 def _agreement(first: sitk.Image, second: sitk.Image, package: packages.ModelPackage) -> float:

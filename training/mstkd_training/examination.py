@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from MSTKDSegmenterLib.engine.brain import SMALLEST_BRAIN_ML, background_value
+from MSTKDSegmenterLib.engine.background import background_value, shown
+from MSTKDSegmenterLib.engine.brain import SMALLEST_BRAIN_ML
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.geometry import Grid
 from MSTKDSegmenterLib.engine.nifti_header import check_nifti
@@ -50,14 +51,14 @@ def examine(case: Case, convention: str) -> Facts | list[str]:
     except UnusableInput as error:
         return [*reasons, str(error)]
     for sequence, one in study.images.items():
-        shown = _shown(one.image)
-        brain_ml[sequence] = shown.size * float(np.prod(one.image.GetSpacing())) / 1000
+        values = _shown(one.image)
+        brain_ml[sequence] = values.size * float(np.prod(one.image.GetSpacing())) / 1000
         if brain_ml[sequence] < SMALLEST_BRAIN_ML:
             reasons.append(
                 f"{sequence} shows {brain_ml[sequence]:.0f} ml of brain, expected at least {SMALLEST_BRAIN_ML:.0f} ml"
             )
         else:
-            intensity[sequence] = tuple(np.percentile(shown, PERCENTILES).tolist())
+            intensity[sequence] = tuple(np.percentile(values, PERCENTILES).tolist())
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())
     return reasons or Facts(
         files=files_of(case), size=reader.GetSize(), spacing=reader.GetSpacing(), orientation=orientation,
@@ -144,4 +145,4 @@ def _regions(path: Path, convention: str, voxel_ml: float) -> tuple[dict[str, fl
 def _shown(image: sitk.Image) -> np.ndarray:
     """Intensities of what an image shows: all but a constant background."""
     values, background = sitk.GetArrayViewFromImage(image), background_value(image)
-    return values.ravel() if background is None else values[values != background]
+    return values.ravel() if background is None else values[sitk.GetArrayViewFromImage(shown(image, background)) > 0]

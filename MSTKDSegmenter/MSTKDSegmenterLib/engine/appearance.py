@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from .brain import background_value
+from .background import background_value
 from .geometry import Grid
 from .names import Recognition
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 import SimpleITK as sitk
 
+from .background import background_value, shown
 from .errors import UnusableInput
 from .geometry import Grid, resample, working_grid
 from .package import ModelPackage, default_folder, load
@@ -30,7 +31,9 @@ AROUND_MM = 20.0
 """Background that is put around an image cropped to a stripped brain: the network does not know one that touches the
 border, and found 60 % of it. Not around others: a head on zeros would look like a large brain."""
 
-_FAINT = 0.005  # of the mean brightness: interpolation of a stripped image leaves weaker traces than this outside
+IN_AIR_MM = 100.0, 200.0
+"""An image with skull and noisy air whose width, or length from front to back, lies between these is put into air: cut
+off close to the brain, it lost a seventh of it, the outer shell (TCGA-FG-6692). Smaller ones show no whole brain."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,9 @@ def find_brain(image: sitk.Image, package: ModelPackage | None = None) -> Brain:
         UnusableInput: no brain was found.
         PackageError: the model package cannot be used.
     """
-    signal, shown = _signal(image)
-    found = _search(signal, package, AROUND_MM if shown is not None and _cropped(shown) else 0.0)
-    if shown is not None and _same_shape(shown, found):
-        return Brain(sitk.BinaryFillhole(shown), stripped=True)
+    found, inside = _look(image, package)
+    if inside is not None and _same_shape(inside, found):
+        return Brain(sitk.BinaryFillhole(inside), stripped=True)
     return Brain(_on_image(found, image), stripped=False)
 
 
@@ -73,21 +75,12 @@ def network_mask(image: sitk.Image, package: ModelPackage | None = None) -> sitk
     Raises:
         As find_brain.
     """
-    return _on_image(_search(_signal(image)[0], package, around=0.0), image)
+    return _on_image(_look(image, package)[0], image)
 
 
 def brain_mask(image: sitk.Image, package: ModelPackage | None = None) -> sitk.Image:
     """`find_brain(image).mask`: uint8, 1 in the brain, on the image's own grid."""
     return find_brain(image, package).mask
-
-
-def background_value(image: sitk.Image) -> float | None:
-    """The one value that at least half of the image's outermost voxels have, or None: real air is noisy."""
-    array = sitk.GetArrayViewFromImage(image)
-    faces = np.concatenate([np.take(array, end, axis=axis).ravel() for axis in range(3) for end in (0, -1)])
-    values, counts = np.unique(faces, return_counts=True)
-    most = int(counts.argmax())
-    return float(values[most]) if 2 * counts[most] >= faces.size else None
 
 
 def standardise(volume: np.ndarray) -> np.ndarray:
@@ -108,17 +101,16 @@ def _signal(image: sitk.Image) -> tuple[sitk.Image, sitk.Image | None]:
     background = background_value(image)
     if background is None:
         return values - _low(sitk.GetArrayViewFromImage(values)), None
-    distance = sitk.Abs(values - background)
-    shown = sitk.Cast(distance > _FAINT * float(sitk.GetArrayViewFromImage(distance).mean()), sitk.sitkUInt8)
-    seen = sitk.GetArrayViewFromImage(values)[sitk.GetArrayViewFromImage(shown) > 0]
+    inside = shown(values, background)
+    seen = sitk.GetArrayViewFromImage(values)[sitk.GetArrayViewFromImage(inside) > 0]
     # the background of a z-scored brain lies in the middle of its values; the network knows dark ones only
     low = min(background, _low(seen)) if seen.size else background
-    return sitk.Mask(values - low, shown), shown
+    return sitk.Mask(values - low, inside), inside
 
 
-def _cropped(shown: sitk.Image) -> bool:
+def _cropped(inside: sitk.Image) -> bool:
     """Whether what is shown reaches most sides of the image; that of a slab reaches two."""
-    array = sitk.GetArrayViewFromImage(shown)
+    array = sitk.GetArrayViewFromImage(inside)
     return sum(bool(array.take(end, axis).any()) for axis in range(3) for end in (0, -1)) >= 4
 
 
@@ -149,7 +141,25 @@ def _shipped() -> ModelPackage:
     return load(default_folder("brain"), "brain")
 
 
-def _search(signal: sitk.Image, package: ModelPackage | None, around: float) -> _Found:
+def _look(image: sitk.Image, package: ModelPackage | None) -> tuple[_Found, sitk.Image | None]:
+    """What the network finds, with as much around the image as it needs; and what the image shows, see `_signal`."""
+    signal, inside = _signal(image)
+    if inside is None:
+        return _search(_in_air(signal), package), None
+    return _search(signal, package, AROUND_MM if _cropped(inside) else 0.0), inside
+
+
+def _in_air(signal: sitk.Image) -> sitk.Image:
+    """With 0 on both sides where the image is narrow; not above and below, where stacks end within the head."""
+    grid = Grid.of(signal)
+    sides, (shortest, longest) = np.array(grid.size) * grid.spacing, IN_AIR_MM
+    narrow = (shortest <= sides) & (sides < longest)
+    narrow[np.abs(grid.axes[2]).argmax()] = False
+    border = np.where(narrow, np.ceil((longest - sides) / 2 / grid.spacing), 0).astype(int).tolist()
+    return sitk.ConstantPad(signal, border, border, 0.0)
+
+
+def _search(signal: sitk.Image, package: ModelPackage | None, around: float = 0.0) -> _Found:
     import torch  # here, so that reading this module's constants does not cost the second that torch takes
 
     package = package or _shipped()
@@ -191,7 +201,7 @@ def _on_image(found: _Found, image: sitk.Image) -> sitk.Image:
     return sitk.Cast(fine > found.threshold, sitk.sitkUInt8)
 
 
-def _same_shape(shown: sitk.Image, found: _Found) -> bool:
-    coarse = _coarse(sitk.Cast(shown, sitk.sitkFloat32), found.grid) > 0.5
+def _same_shape(inside: sitk.Image, found: _Found) -> bool:
+    coarse = _coarse(sitk.Cast(inside, sitk.sitkFloat32), found.grid) > 0.5
     both = int((coarse & found.region).sum())
     return 2.0 * both > SAME_SHAPE_DICE * (int(coarse.sum()) + int(found.region.sum()))

@@ -26,7 +26,7 @@ _USUAL_BRAIN_ML = (900.0, 2100.0)
 """Of an adult's brain with ventricles and fluid. The stripped and native studies at hand have 1340 to 1680 ml."""
 
 _CUT_CM2 = 40.0
-"""Of brain on one face of the image: the lowest slice of a complete scan shows some cerebellum, but no more."""
+"""Of brain where the image ends: the lowest slice of a complete scan shows some cerebellum, but no more."""
 
 
 @dataclass
@@ -86,6 +86,8 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
         values = resample(images[name], grid, transform=transform, antialias=True)
         with naming(name):
             channels[number] = normalise(sitk.GetArrayViewFromImage(values), measured)
+    # around a stripped brain nothing is measured anyway
+    stripped = alignment.record["skull_stripped"][reference.sequence]
     job.report("harmonise", 1.0, f"{' x '.join(map(str, grid.size))} voxels of {spacing:g} mm")
     return Harmonised(
         channels=channels,
@@ -95,7 +97,11 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
         reference=reference.sequence,
         reference_grid=Grid.of(images[reference.sequence]),
         transforms=alignment.transforms,
-        findings=alignment.findings + _brain_findings(alignment.brain) + _coverage_findings(coverage),
+        findings=[
+            *alignment.findings,
+            *_brain_findings(alignment.brain, None if stripped else alignment.extents[reference.sequence]),
+            *_coverage_findings(coverage),
+        ],
         record={
             "reference": reference.sequence,
             "reference_reason": reference.reason,
@@ -135,9 +141,9 @@ def _matrix(transform: sitk.Transform) -> list[list[float]]:
     return np.round(matrix, 6).tolist()
 
 
-def _brain_findings(brain: sitk.Image) -> list[str]:
-    """What is odd about the brain region: its size, or that the image ends within it."""
-    array, spacing = sitk.GetArrayViewFromImage(brain), np.array(brain.GetSpacing()[::-1])
+def _brain_findings(brain: sitk.Image, extent: sitk.Image | None) -> list[str]:
+    """What is odd about the brain region: its size, or that the image, or what was measured of it, ends within it."""
+    array, spacing = sitk.GetArrayViewFromImage(brain) > 0, np.array(brain.GetSpacing()[::-1])
     volume_ml = np.count_nonzero(array) * float(np.prod(spacing)) / 1000
     low, high = _USUAL_BRAIN_ML
     found = []
@@ -146,17 +152,27 @@ def _brain_findings(brain: sitk.Image) -> list[str]:
             f"The brain region has {volume_ml:.0f} ml, adults have {low:.0f} to {high:.0f} ml: the images show a part "
             "of the brain only, or it was not found right. Everything rests on it, so look at it."
         )
-    areas = [
-        np.count_nonzero(array.take(end, axis)) * float(np.prod(np.delete(spacing, axis))) / 100
-        for axis in range(3)
-        for end in (0, -1)
-    ]
-    if max(areas) > _CUT_CM2:
+    cut = _cut_cm2(array, np.ones_like(array) if extent is None else sitk.GetArrayViewFromImage(extent) > 0, spacing)
+    if cut > _CUT_CM2:
         found.append(
-            f"The image ends within the brain, with {max(areas):.0f} cm2 of it at its border: what lies beyond is not "
+            f"The image ends within the brain, with {cut:.0f} cm2 of it at its border: what lies beyond is not "
             "segmented, volumes are lower bounds."
         )
     return found
+
+
+def _cut_cm2(brain: np.ndarray, measured: np.ndarray, spacing: np.ndarray) -> float:
+    """Area of the plane in which the brain leaves what was measured, whatever its direction; of several, the largest.
+
+    A plane shows its area times one component of its normal along each axis; bool (z, y, x), mm.
+    """
+    brain, measured = np.pad(brain & measured, 1), np.pad(measured, 1)
+    shows = []
+    for axis in range(3):
+        face = float(np.prod(np.delete(spacing, axis))) / 100
+        sides = [np.count_nonzero(brain & ~np.roll(measured, step, axis)) for step in (1, -1)]
+        shows.append(face * max(sides))
+    return float(np.linalg.norm(shows))
 
 
 def _coverage_findings(coverage: dict[str, float]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from .brain import background_value
+from .background import background_value
 from .checking import check_image
 from .errors import SAY_SO, UnusableInput
 from .reading import PathLike, Reading, check_path, read, read_image
