@@ -150,7 +150,10 @@ def _look(image: sitk.Image, package: ModelPackage | None) -> tuple[_Found, sitk
 
 
 def _in_air(signal: sitk.Image) -> sitk.Image:
-    """With 0 on both sides where the image is narrow; not above and below, where stacks end within the head."""
+    """With 0 on both sides where the image is narrow; not above and below, where most stacks end within the head.
+
+    Slabs of sagittal or coronal slices, which end there, neither gain nor lose by it.
+    """
     grid = Grid.of(signal)
     sides, (shortest, longest) = np.array(grid.size) * grid.spacing, IN_AIR_MM
     narrow = (shortest <= sides) & (sides < longest)
