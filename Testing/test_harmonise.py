@@ -240,6 +240,15 @@ def test_ringing_around_stripped_sequences_is_no_brain(images, monkeypatch):
     assert min(result.record["share_of_brain_covered"].values()) > 0.9
 
 
+def test_what_is_nearly_black_within_a_stripped_brain_is_measured_and_zero_is_not(images):
+    values = sitk.GetArrayFromImage(images["FLAIR"])
+    values[20:24, 28:34, 20:24], values[20:24, 28:34, 28:32] = 0.1, 0
+    extents = alignment.align({**images, "FLAIR": GRID.image(values)}, "T1ce", Job()).extents
+    measured = sitk.GetArrayFromImage(extents["FLAIR"]) > 0
+    assert measured[20:24, 28:34, 20:24].all()
+    assert not measured[20:24, 28:34, 28:32].any()
+
+
 def test_a_mirrored_sequence_that_the_user_insists_on_is_mentioned(images):
     values = np.ascontiguousarray(sitk.GetArrayFromImage(images["FLAIR"])[:, :, ::-1])
     mirrored = study_from_images({"FLAIR": GRID.image(values), "T1ce": images["T1ce"]})

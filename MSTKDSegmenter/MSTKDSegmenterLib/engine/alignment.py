@@ -174,8 +174,9 @@ def _nearest(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = No
 
 
 def _shown(image: sitk.Image) -> sitk.Image:
-    """uint8, 1 where a skull-stripped image on a constant background shows the brain."""
-    return shown(image, background_value(image))
+    """uint8, 1 where a skull-stripped image shows the brain; faint voxels within it count, zeros do not."""
+    background = background_value(image)
+    return sitk.BinaryFillhole(shown(image, background)) & (image != background)
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
