@@ -93,11 +93,6 @@ def test_a_head_on_its_side_is_refused(t1ce):
         register(t1ce, lying, t1ce != 0)
 
 
-def test_two_patients_are_told_apart(t1ce):
-    with pytest.raises(UnusableInput, match="different bodies or patients"):
-        register(t1ce, head("FLAIR", patient=2), t1ce != 0)
-
-
 def test_who_insists_that_they_are_of_one_patient_is_believed_and_told_of_the_doubt(t1ce):
     found = register(t1ce, head("FLAIR", patient=2), t1ce != 0, same_patient=True)
     assert found.doubtful
@@ -109,12 +104,7 @@ def mirrored_flair() -> sitk.Image:
     return GRID.image(np.ascontiguousarray(sitk.GetArrayFromImage(head("FLAIR"))[:, :, ::-1]))
 
 
-def test_a_mirrored_sequence_is_refused_for_what_it_is(t1ce, mirrored_flair):
-    with pytest.raises(UnusableInput, match="one of them turned left for right"):
-        register(t1ce, mirrored_flair, t1ce != 0)
-
-
-def test_a_mirrored_sequence_is_told_from_others_whatever_the_axes(t1ce, mirrored_flair):
+def test_a_mirrored_sequence_is_refused_for_what_it_is_whatever_its_axes(t1ce, mirrored_flair):
     elsewhere = moved(mirrored_flair, MOTION)
     stored = sitk.PermuteAxes(sitk.Flip(elsewhere, (True, False, True)), (2, 0, 1))
     with pytest.raises(UnusableInput, match="one of them turned left for right"):
