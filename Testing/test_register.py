@@ -93,6 +93,11 @@ def test_a_head_on_its_side_is_refused(t1ce):
         register(t1ce, lying, t1ce != 0)
 
 
+def test_two_patients_are_told_apart(t1ce):
+    with pytest.raises(UnusableInput, match="different bodies or patients"):
+        register(t1ce, head("FLAIR", patient=2), t1ce != 0)
+
+
 def test_who_insists_that_they_are_of_one_patient_is_believed_and_told_of_the_doubt(t1ce):
     found = register(t1ce, head("FLAIR", patient=2), t1ce != 0, same_patient=True)
     assert found.doubtful

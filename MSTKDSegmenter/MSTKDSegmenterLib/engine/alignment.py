@@ -80,7 +80,8 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job, same_patie
     if already_aligned(images, reference, brain.stripped):
         for name in others:
             stripped[name] = True
-            alignment.extents[name] = _shown(images[name])
+            # zeros within the brain were not measured, faint voxels were
+            alignment.extents[name] = _brain(images[name]) & (images[name] != background_value(images[name]))
             alignment.transforms[name] = sitk.Transform(3, sitk.sitkIdentity)
             alignment.record["registration"][name] = {"registered": False, "judgement": "aligned already"}
     else:
@@ -104,9 +105,7 @@ def already_aligned(images: Mapping[str, sitk.Image], reference: str, stripped: 
     grid = Grid.of(same_order[reference])
     if not all(Grid.of(image).matches(grid) for image in same_order.values()):
         return False
-    # in a z-scored brain some voxels are as bright as the background
-    filled = {name: sitk.BinaryFillhole(_shown(image)) for name, image in same_order.items()}
-    brains = {name: sitk.GetArrayFromImage(image) != 0 for name, image in filled.items()}
+    brains = {name: sitk.GetArrayFromImage(_brain(image)) != 0 for name, image in same_order.items()}
     return all(_dice(brains[name], brains[reference]) >= SAME_BRAIN_DICE for name in images)
 
 
@@ -173,10 +172,9 @@ def _nearest(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = No
     return resample(mask, grid, sitk.sitkNearestNeighbor, transform) > 0
 
 
-def _shown(image: sitk.Image) -> sitk.Image:
-    """uint8, 1 where a skull-stripped image shows the brain; faint voxels within it count, zeros do not."""
-    background = background_value(image)
-    return sitk.BinaryFillhole(shown(image, background)) & (image != background)
+def _brain(image: sitk.Image) -> sitk.Image:
+    """uint8, 1 where a skull-stripped image shows the brain; holes filled, z-scored ones are full of them."""
+    return sitk.BinaryFillhole(shown(image, background_value(image)))
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
