@@ -224,7 +224,7 @@ def test_z_scored_sequences_on_one_grid_are_still_seen_to_be_aligned(images):
         return GRID.image(np.where(brain, (values - values[brain].mean()) / values[brain].std(), 0).astype(np.float32))
 
     scored = {name: z_scored(image) for name, image in images.items()}
-    assert alignment.already_aligned(scored, "T1ce", stripped=True)
+    assert alignment.aligned_brains(scored, "T1ce", stripped=True)
 
 
 def test_ringing_around_stripped_sequences_is_no_brain(images, monkeypatch):

@@ -77,11 +77,12 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job, same_patie
         record={"skull_stripped": stripped, "registration": {}},
     )
     others = [name for name in images if name != reference]
-    if already_aligned(images, reference, brain.stripped):
+    brains = aligned_brains(images, reference, brain.stripped) if others else None
+    if brains:
         for name in others:
             stripped[name] = True
             # zeros within the brain were not measured, faint voxels were
-            alignment.extents[name] = _brain(images[name]) & (images[name] != background_value(images[name]))
+            alignment.extents[name] = brains[name] & (images[name] != background_value(images[name]))
             alignment.transforms[name] = sitk.Transform(3, sitk.sitkIdentity)
             alignment.record["registration"][name] = {"registered": False, "judgement": "aligned already"}
     else:
@@ -92,21 +93,27 @@ def align(images: Mapping[str, sitk.Image], reference: str, job: Job, same_patie
     return alignment
 
 
-def already_aligned(images: Mapping[str, sitk.Image], reference: str, stripped: bool) -> bool:
-    """Whether all sequences are skull-stripped, on one grid and show the same region, as a BraTS study does.
+def aligned_brains(images: Mapping[str, sitk.Image], reference: str, stripped: bool) -> dict[str, sitk.Image] | None:
+    """What each sequence shows, if all are skull-stripped, on one grid and show the same brain, as in BraTS; else None.
 
     Args:
         stripped: whether the reference is.
+
+    Returns:
+        uint8 masks on the native grids, holes filled: a z-scored brain is full of them.
     """
-    if not stripped or any(background_value(image) is None for image in images.values()):
-        return False
+    backgrounds = {name: background_value(image) for name, image in images.items()}
+    if not stripped or None in backgrounds.values():
+        return None
+    brains = {name: sitk.BinaryFillhole(shown(image, backgrounds[name])) for name, image in images.items()}
     # files of one study may be stored with different orders of the axes; the voxels are the same ones nevertheless
-    same_order = {name: canonical(image) for name, image in images.items()}
+    same_order = {name: canonical(mask) for name, mask in brains.items()}
     grid = Grid.of(same_order[reference])
-    if not all(Grid.of(image).matches(grid) for image in same_order.values()):
-        return False
-    brains = {name: sitk.GetArrayFromImage(_brain(image)) != 0 for name, image in same_order.items()}
-    return all(_dice(brains[name], brains[reference]) >= SAME_BRAIN_DICE for name in images)
+    if not all(Grid.of(mask).matches(grid) for mask in same_order.values()):
+        return None
+    arrays = {name: sitk.GetArrayViewFromImage(mask) != 0 for name, mask in same_order.items()}
+    same = all(_dice(array, arrays[reference]) >= SAME_BRAIN_DICE for array in arrays.values())
+    return brains if same else None
 
 
 def _add_registered(
@@ -170,11 +177,6 @@ def _widen(alignment: Alignment, reference: str) -> None:
 
 def _nearest(mask: sitk.Image, grid: Grid, transform: sitk.Transform | None = None) -> sitk.Image:
     return resample(mask, grid, sitk.sitkNearestNeighbor, transform) > 0
-
-
-def _brain(image: sitk.Image) -> sitk.Image:
-    """uint8, 1 where a skull-stripped image shows the brain; holes filled, z-scored ones are full of them."""
-    return sitk.BinaryFillhole(shown(image, background_value(image)))
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
