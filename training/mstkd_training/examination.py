@@ -145,4 +145,7 @@ def _regions(path: Path, convention: str, voxel_ml: float) -> tuple[dict[str, fl
 def _shown(image: sitk.Image) -> np.ndarray:
     """Intensities of what an image shows: all but a constant background."""
     values, background = sitk.GetArrayViewFromImage(image), background_value(image)
-    return values.ravel() if background is None else values[sitk.GetArrayViewFromImage(shown(image, background)) > 0]
+    if background is None:
+        return values.ravel()
+    inside = shown(image, background)  # by a name: a view does not keep its image
+    return values[sitk.GetArrayViewFromImage(inside) > 0]
