@@ -241,6 +241,17 @@ def test_the_ladder_shows_means_and_differences_to_the_first_recipe(folds) -> No
     assert "| second | +0.100 [+0.100, +0.100], p 0.38 | +0.000 [+0.000, +0.000], p 1 |" in text
 
 
+def test_the_ladder_compares_on_the_studies_that_all_recipes_have(folds) -> None:
+    _, record = folds
+    some, first = record["rows"], record["rows"][0]["study"]
+    text = ladder({"all": some, "one": [row for row in some if row["study"] == first]})
+    mean = np.mean([row["WT_dice"] for row in some if row["study"] == first])
+    assert "Dice of 1 patients" in text
+    assert f"| all | {mean:.3f} [" in text and f"| one | {mean:.3f} [" in text
+    with pytest.raises(ValueError, match="no study was measured by all of all, none: choose runs whose folds share"):
+        ladder({"all": some, "none": [{**row, "study": "another"} for row in some]})
+
+
 def _belongs_to(path: Path) -> str:
     with np.load(path) as arrays:
         return str(arrays["belongs_to"])

@@ -15,7 +15,7 @@ import tiny_run
 from mstkd_training import counts, evaluate
 from mstkd_training.config import Config
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds, read
-from mstkd_training.export import before, export
+from mstkd_training.export import before, export, renew
 from mstkd_training.model_card import document
 from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
@@ -92,6 +92,55 @@ def test_folds_of_another_recipe_or_use_say_nothing(config: Config, capsys: pyte
     assert "is of another recipe (optim.steps: 1 -> 7)" in capsys.readouterr().out
     assert evaluated_folds(config.model_copy(update={"mirror": False})) is None
     assert "(mirror: True -> False)" in capsys.readouterr().out
+
+
+def test_folds_trained_in_bfloat16_measure_a_recipe_in_float32(config: Config) -> None:
+    measured(config)
+    other = config.model_copy(update={"optim": config.optim.model_copy(update={"bf16": not config.optim.bf16})})
+    assert evaluated_folds(other)["command"] == "eval 0 ; eval 1"
+
+
+def test_a_package_whose_run_is_not_kept_gets_what_was_measured_since(config: Config, tmp_path: Path) -> None:
+    for number in range(len(FOLDS)):
+        (config.of_fold(number).folder / "evaluation.json").unlink(missing_ok=True)
+    before_it_was_measured = export(config, tmp_path / "old")
+    measured(config)
+    (moved := config.folder / "checkpoint.pt").rename(tmp_path / "checkpoint.pt")
+    try:
+        renewed = renew(config, before_it_was_measured, tmp_path / "new")
+    finally:
+        (tmp_path / "checkpoint.pt").rename(moved)
+    as_exported = export(config, tmp_path / "again")
+    assert before_it_was_measured.quality.table == {}
+    assert (renewed.sha256, renewed.card) == (as_exported.sha256, as_exported.card)
+    assert (renewed.folder / "README.md").read_text() == (as_exported.folder / "README.md").read_text()
+
+
+def test_only_a_package_of_the_same_recipe_and_patients_is_renewed(config: Config, tmp_path: Path) -> None:
+    package = export(config, tmp_path / "old")
+    longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": 7})})
+    with pytest.raises(ValueError, match=r"was not exported from this configuration \(optim.steps: 1 -> 7\)"):
+        renew(longer, package, tmp_path / "new")
+    training = {**package.card["training"], "seen": ["a", "b", "t"]}
+    others = replace(package, card={**package.card, "training": training})
+    with pytest.raises(ValueError, match=r"\(seen: 3 patients -> others, see data.cache\)"):
+        renew(config, others, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_fold_that_went_on_from_other_weights_is_named(config: Config, tmp_path: Path) -> None:
+    other = config.model_copy(update={"name": "other", "optim": config.optim.model_copy(update={"steps": 2})})
+    Trainer(other.of_fold(1)).fit()
+    starts = {"init": export(config, tmp_path / "all").folder}
+    folders = export(config.of_fold(0), tmp_path / "0").folder, export(other.of_fold(1), tmp_path / "1").folder
+    run = Config.model_validate({**config.model_dump(), **starts, "name": "further_on", "init_folds": folders})
+    for one in (run.of_fold(0), run.of_fold(1), run):
+        Trainer(one).fit()
+    crossvalidate(run)
+    measured(run)
+    assert export(run, tmp_path / "further_on").data.endswith(
+        "by weights that have not learnt from them. Fold 1 went on from mstkd-compact-other (2)."
+    )
 
 
 def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -> None:

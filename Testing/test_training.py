@@ -309,7 +309,8 @@ def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
     going_on = {config.name: config for config in map(load, CONFIGS.glob("*.yaml")) if config.start}
     assert set(going_on) == {"whole_grid", "more_lesions", "taught_lesions", "taught_logits"}
     for config in going_on.values():
-        assert config.data.folds == load(CONFIGS / f"{config.start}.yaml").data.folds
+        start = load(CONFIGS / f"{config.start}.yaml")
+        assert config.data.folds == start.data.folds[: len(config.data.folds)]
 
 
 def test_a_teacher_to_be_frozen_sees_all_sequences_nearly_always_and_is_judged_by_that() -> None:

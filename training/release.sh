@@ -11,6 +11,14 @@ does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration
   "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
 }
 
+pair() {  # pair COMMAND... , COMMAND...: side by side, one core for each
+  local first=()
+  while [ "$1" != , ]; do first+=("$1"); shift; done
+  "${first[@]}" & local running=$!
+  "${@:2}"
+  wait $running
+}
+
 # 1. the first student, unless it is there: three studies are kept out
 if [ ! -e training/weights/dropout/weights.safetensors ]; then
   does prepare dropout
@@ -18,16 +26,20 @@ if [ ! -e training/weights/dropout/weights.safetensors ]; then
   does export dropout --fold 0 --output training/weights/dropout
 fi
 
-# 2. many lesions in every brain: without the three studies, to be measured, and with them, to ship; one core for each
+# 2. shorter ones without the patients of the other two folds
+does prepare fold_start
+pair does train fold_start --fold 1 , does train fold_start --fold 2
+for fold in 1 2; do does export fold_start --fold $fold --output runs/fold_start/fold$fold/package; done
+
+# 3. many lesions in every brain: in three folds, to be measured, and with everybody, to ship
 does prepare many_lesions
-does train many_lesions --fold 0 & measured=$!
-does train many_lesions
-wait $measured
+pair does train many_lesions --fold 0 , does train many_lesions
+pair does train many_lesions --fold 1 , does train many_lesions --fold 2
 
-# 3. temperatures, thresholds and reliability, each of the three calibrated on the other two; then as users get them, with
-# the temperatures of all three
+# 4. temperatures, thresholds and reliability, each fold calibrated on the others; then as users get them
 does crossvalidate many_lesions
-does eval many_lesions --fold 0
+pair does eval many_lesions --fold 0 , does eval many_lesions --fold 1
+does eval many_lesions --fold 2
 
-# 4. the package carries what was measured; it goes into Resources/Models by hand, if it is better than what is there
+# 5. the package carries what was measured; it goes into Resources/Models by hand, if it is better than what is there
 does export many_lesions --output runs/many_lesions/package

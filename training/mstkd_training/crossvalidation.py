@@ -122,7 +122,7 @@ def calibration_of(record: dict[str, Any] | None, fold: int | None) -> Calibrati
 def evaluated_folds(config: Config) -> dict[str, Any] | None:
     """The records of `eval.py` of all folds together; None unless all folds have one, of the packages they have now.
 
-    And unless the folds were trained, and are used, as the run of all patients is.
+    And unless the folds were trained, and are used, as the run of all patients is; in bfloat16 or not.
 
     The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
 
@@ -169,7 +169,7 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
 def _otherwise(fold: Config, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
     """Where a fold's run and package differ from what the configuration asks for."""
     differing = continuity.differences(continuity.read(fold.folder), fold)
-    differing = {key: pair for key, pair in differing.items() if key not in continuity.LOCAL}
+    differing = {key: pair for key, pair in differing.items() if key not in (*continuity.LOCAL, "optim.bf16")}
     share = package.card["training"]["start_share"]
     used = {"mirror": (package.mirror, fold.mirror), "tile": (package.tile, fold.tile)}
     used["start_share"] = (share, fold.start_share)

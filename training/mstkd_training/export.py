@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import evaluate, model_card, patches, splits
 from .calibration import HALF
 from .config import Config
-from .continuity import as_trained, read, splits_hash
+from .continuity import as_trained, differing_runs, read, splits_hash, told
 from .crossvalidation import belongs, calibration_of, evaluated_folds, record_of
 from .identity import identities
 from .networks import earlier, trained_student
@@ -34,6 +35,9 @@ DATA = {
     "brats2024": ("BraTS 2024 GLI", "adult glioma after treatment"),
 }
 """By layout: the name of the data, and whose images they are."""
+
+MEASURED_IN = ("data.folds", "init_folds")
+"""Keys that say how a run of all patients is measured, not what it is."""
 
 
 def export(config: Config, folder: Path, unfinished: bool = False) -> packages.ModelPackage:
@@ -60,17 +64,55 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
             "whom it may be tested on: give the data.cache it was trained with"
         )
     if trained.reached < config.optim.steps:
-        told = f"run {config.name!r} has come to step {trained.reached} of {config.optim.steps}"
+        so_far = f"run {config.name!r} has come to step {trained.reached} of {config.optim.steps}"
         if not unfinished:
-            raise ValueError(f"{told}: start `python training/train.py` again, it goes on; or ask with --unfinished")
-        print(f"warning: {told}; this package is not what it will be in the end", file=sys.stderr)
+            raise ValueError(f"{so_far}: start `python training/train.py` again, it goes on; or ask with --unfinished")
+        print(f"warning: {so_far}; this package is not what it will be in the end", file=sys.stderr)
+    training = {
+        "step": trained.step,
+        "steps": config.optim.steps,
+        "checkpoint": trained.checkpoint,
+        "commit": trained.commit,
+        "before": before(config),
+        "start_share": config.start_share,
+        "seen": seen(config),
+        "chosen_on": chosen_on(config),
+        "configuration": read(config.folder).model_dump(mode="json"),
+    }
+    return _write(config, folder, trained.network, training)
+
+
+def renew(config: Config, package: packages.ModelPackage, folder: Path) -> packages.ModelPackage:
+    """Write a package that the run of all patients was exported to once more, with what has been measured since.
+
+    For weights whose run is not kept: the same tensors, with the calibration, quality and card that `export` would give
+    them now.
+
+    Raises:
+        ValueError: the package is of another configuration, but for the folds that it is measured in, or of patients
+            other than those that are prepared.
+    """
+    training = package.card["training"]
+    differing = differing_runs(Config.model_validate(training["configuration"]), config)
+    differing = {key: pair for key, pair in differing.items() if key not in MEASURED_IN}
+    if training["seen"] != seen(config):
+        differing["seen"] = (f"{len(training['seen'])} patients", "others, see data.cache")
+    if differing:
+        raise ValueError(
+            f"{package.folder} was not exported from this configuration ({told(differing)}): give the one that it was "
+            "trained with"
+        )
+    return _write(config, folder, package.network(), {**training, "configuration": config.model_dump(mode="json")})
+
+
+def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, Any]) -> packages.ModelPackage:
     folder.parent.mkdir(parents=True, exist_ok=True)
     record = record_of(config)
     calibration = calibration_of(record, config.fold)
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
-        "version": "0.3.0",
+        "version": "0.4.0",
         "spacing_mm": config.data.spacing,
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
@@ -83,24 +125,14 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
         "treatment.",
         "citation": list(CITATION),
         "quality": {"measured_on": [], "command": "not measured", "table": {}},
-        "training": {
-            "step": trained.step,
-            "steps": config.optim.steps,
-            "checkpoint": trained.checkpoint,
-            "commit": trained.commit,
-            "before": before(config),
-            "start_share": config.start_share,
-            "seen": seen(config),
-            "chosen_on": chosen_on(config),
-            "configuration": read(config.folder).model_dump(mode="json"),
-        },
+        "training": training,
     }
-    written = packages.write(folder, trained.network, card)
+    written = packages.write(folder, network, card)
     measured = _measured(config, written)
     if measured is not None:
         card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
         card["data"] += _measured_by(config)
-        written = packages.write(folder, trained.network, card)
+        written = packages.write(folder, network, card)
     curves = (record or measured or {}).get("reliability", {})
     model_card.write(folder, written, measured["rows"] if measured else [], curves, record is not None)
     return written
@@ -129,8 +161,8 @@ def _data(config: Config) -> str:
         parts_of.append(f"lesion patches of {len(pasted - identities(parts.training, data))} {more}BraTS 2020 patients")
     if data.synthetic:
         parts_of.append("synthetic studies")
-    told = ", ".join(parts_of)
-    words = [f"{told[0].upper()}{told[1:]}."]
+    sentence = ", ".join(parts_of)
+    words = [f"{sentence[0].upper()}{sentence[1:]}."]
     if config.init is not None:
         words.append(f"Started from {config.init.name}: {packages.load(config.init).data}")
     if config.start is not None:
@@ -149,7 +181,12 @@ def _measured_by(config: Config) -> str:
         return ""
     if len(folds) == 1:
         return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
-    return f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
+    words = f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
+    for number in range(len(folds)):
+        start = before(config.of_fold(number))
+        if start != before(config):
+            words += f" Fold {number} went on from {model_card.chain(start)}."
+    return words
 
 
 def before(config: Config) -> list[dict[str, Any]]:

@@ -17,9 +17,17 @@ SINGLE = tuple(subset_name(subset) for subset in SUBSETS if len(subset) == 1)
 def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
     """Name -> rows of a cross-validation, as Markdown: means with intervals, and differences to the first recipe.
 
+    On the studies that all of them were measured on.
+
     Raises:
-        ValueError: they were not measured on the same studies and subsets.
+        ValueError: there are none, or they were not measured on the same subsets.
     """
+    shared = set.intersection(*({row["study"] for row in rows} for rows in recipes.values()))
+    if not shared:
+        raise ValueError(
+            f"no study was measured by all of {', '.join(recipes)}: choose runs whose folds share patients"
+        )
+    recipes = {name: [row for row in rows if row["study"] in shared] for name, rows in recipes.items()}
     first, *others = recipes
     patients = len({row["patient"] for row in recipes[first]})
     lines = [

@@ -79,10 +79,15 @@ def document(
     return "\n\n".join(parts) + "\n"
 
 
+def chain(before: Sequence[Mapping[str, Any]]) -> str:
+    """What weights were before a run, with their steps, as `training.before` of a package has it."""
+    return ", ".join(f"{one['name']} ({one['step']})" for one in before)
+
+
 def _steps(package: ModelPackage) -> str:
     training = package.card["training"]
-    before = ", ".join(f"{one['name']} ({one['step']})" for one in training.get("before", []))
-    told = f"{training['step']} steps" + (f", after those of {before}" if before else "")
+    before = training.get("before", [])
+    told = f"{training['step']} steps" + (f", after those of {chain(before)}" if before else "")
     share = training.get("start_share")
     return f"{told}; {share:.0%} of the weights are those before these steps" if share else told
 
