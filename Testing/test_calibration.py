@@ -17,7 +17,7 @@ from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, record_of
-from mstkd_training.ladder import ladder
+from mstkd_training.ladder import comparable, ladder
 from mstkd_training.networks import new_student
 from mstkd_training.trainer import Trainer
 from mstkd_training.validation import predict
@@ -241,15 +241,22 @@ def test_the_ladder_shows_means_and_differences_to_the_first_recipe(folds) -> No
     assert "| second | +0.100 [+0.100, +0.100], p 0.38 | +0.000 [+0.000, +0.000], p 1 |" in text
 
 
-def test_the_ladder_compares_on_the_studies_that_all_recipes_have(folds) -> None:
+def test_recipes_are_compared_as_they_are_on_the_studies_that_all_have(folds) -> None:
     _, record = folds
-    some, first = record["rows"], record["rows"][0]["study"]
-    text = ladder({"all": some, "one": [row for row in some if row["study"] == first]})
-    mean = np.mean([row["WT_dice"] for row in some if row["study"] == first])
-    assert "Dice of 1 patients" in text
-    assert f"| all | {mean:.3f} [" in text and f"| one | {mean:.3f} [" in text
-    with pytest.raises(ValueError, match="no study was measured by all of all, none: choose runs whose folds share"):
-        ladder({"all": some, "none": [{**row, "study": "another"} for row in some]})
+    first = record["rows"][0]["study"]
+    one = {key: [row for row in record[key] if row["study"] == first] for key in ("rows", "rows_without_calibration")}
+    assert comparable({"all": record, "more": record}, "more") == {
+        "all": record["rows"],
+        "more": record["rows"],
+        "more, not calibrated": record["rows_without_calibration"],
+    }
+    assert comparable({"all": record, "one": one}, "one") == {
+        "all, not calibrated": one["rows_without_calibration"],
+        "one, not calibrated": one["rows_without_calibration"],
+    }
+    other = {**record, "rows": [{**row, "study": "another"} for row in record["rows"]]}
+    with pytest.raises(ValueError, match="no study was measured by all of all, other: choose runs whose folds share"):
+        comparable({"all": record, "other": other}, "other")
 
 
 def _belongs_to(path: Path) -> str:

@@ -324,7 +324,7 @@ def test_a_comparison_says_by_how_much_and_how_surely() -> None:
 def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, shift in (("other", 0.0), ("mine", 0.1)):
         evaluate.write(config(tmp_path, name), made_up_rows(shift), used(f"hash of {name}"), COMMAND, {})
-    monkeypatch.setattr(comparison.packages, "load", lambda f: SimpleNamespace(sha256=f"hash of {f.parent.name}"))
+    monkeypatch.setattr(comparison.packages, "load", lambda f: used(f"hash of {f.parent.name}"))
     drawn: list[str] = []
     monkeypatch.setattr(comparison, "illustrate", lambda config, packages, rows, path: drawn.extend(packages))
     text = comparison.compare_runs(config(tmp_path), "other")
@@ -332,7 +332,7 @@ def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "mine" / "comparison.md").read_text() == text
     assert (record["first"], record["second"], drawn) == ("other", "mine", ["other", "mine"])
     assert math.isclose(record["overall"]["dice"]["TC"]["difference"]["mean"], 0.1)
-    monkeypatch.setattr(comparison.packages, "load", lambda folder: SimpleNamespace(sha256="another"))
+    monkeypatch.setattr(comparison.packages, "load", lambda folder: used("another"))
     with pytest.raises(ValueError, match="'other' has been exported again"):
         comparison.compare_runs(config(tmp_path), "other")
 

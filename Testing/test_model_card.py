@@ -17,12 +17,14 @@ from mstkd_training.config import Config
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, evaluated_folds, read
 from mstkd_training.export import before, export, renew
 from mstkd_training.model_card import document
+from mstkd_training.networks import new_student
 from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
 from mstkd_training.trainer import Trainer
+from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.device import choose_device
 from MSTKDSegmenterLib.engine.inference import predict
-from MSTKDSegmenterLib.engine.package import ModelPackage
+from MSTKDSegmenterLib.engine.package import ModelPackage, load
 from MSTKDSegmenterLib.engine.progress import Job
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, presence, subset_name
@@ -89,9 +91,37 @@ def test_folds_of_another_recipe_or_use_say_nothing(config: Config, capsys: pyte
     measured(config)
     longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": 7})})
     assert evaluated_folds(longer) is None
-    assert "is of another recipe (optim.steps: 1 -> 7)" in capsys.readouterr().out
-    assert evaluated_folds(config.model_copy(update={"mirror": False})) is None
-    assert "(mirror: True -> False)" in capsys.readouterr().out
+    assert "is of another state (optim.steps: 1 -> 7)" in capsys.readouterr().out
+
+
+def test_folds_measured_before_they_were_calibrated_say_nothing(config: Config, capsys: pytest.CaptureFixture) -> None:
+    path = config.folder / "crossvalidation.json"
+    path.rename(kept := path.with_suffix(".kept"))
+    try:
+        measured(config)
+    finally:
+        kept.rename(path)
+    assert evaluated_folds(config) is None
+    assert "is of another state (calibration: of its package -> of crossvalidation.json)" in capsys.readouterr().out
+
+
+def test_folds_trained_again_since_they_were_measured_say_nothing(
+    config: Config, capsys: pytest.CaptureFixture
+) -> None:
+    measured(config)
+    fold = config.of_fold(1).folder / "package"
+    packages.write(fold, new_student(config), load(fold).card)
+    record = json.loads((fold.parent / "evaluation.json").read_text())
+    (fold.parent / "evaluation.json").write_text(json.dumps({**record, "sha256": load(fold).sha256}))
+    assert evaluated_folds(config) is None
+    assert "is of another state (weights: of its package -> of its checkpoint)" in capsys.readouterr().out
+
+
+def test_a_cross_validation_of_other_folds_is_refused(config: Config, tmp_path: Path) -> None:
+    folds = (("a",), ("b",), ("v", "t"))
+    other = config.model_copy(update={"data": config.data.model_copy(update={"folds": folds})})
+    with pytest.raises(ValueError, match=r"crossvalidation.json is of other folds: run `python training/crossvalidate"):
+        renew(other, export(config, tmp_path / "old"), tmp_path / "new")
 
 
 def test_folds_trained_in_bfloat16_measure_a_recipe_in_float32(config: Config) -> None:
@@ -121,6 +151,9 @@ def test_only_a_package_of_the_same_recipe_and_patients_is_renewed(config: Confi
     longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": 7})})
     with pytest.raises(ValueError, match=r"was not exported from this configuration \(optim.steps: 1 -> 7\)"):
         renew(longer, package, tmp_path / "new")
+    half = config.model_copy(update={"start": "tiny", "start_share": 0.5})
+    with pytest.raises(ValueError, match=r"start_share: 0.0 -> 0.5"):
+        renew(half, package, tmp_path / "new")
     training = {**package.card["training"], "seen": ["a", "b", "t"]}
     others = replace(package, card={**package.card, "training": training})
     with pytest.raises(ValueError, match=r"\(seen: 3 patients -> others, see data.cache\)"):

@@ -1,7 +1,8 @@
 """Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/rung_distilled.yaml`.
 
 Calibrates it (temperatures, thresholds), and writes its table, crossvalidation.md, below those of other runs that were
-measured so before: `--against rung_dropout`.
+measured so before: `--against rung_dropout`. With runs of other patients it is compared, not calibrated, on those that
+they share.
 """
 
 import argparse
@@ -9,17 +10,15 @@ import argparse
 from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.crossvalidation import crossvalidate, read
 from mstkd_training.files import write_text
-from mstkd_training.ladder import ladder
+from mstkd_training.ladder import comparable, ladder
 
 
 def main(arguments: argparse.Namespace) -> None:
     config = configuration(arguments)
     show(config)
-    recipes = {name: read(config.runs / name)["rows"] for name in arguments.against}
-    record = crossvalidate(config)
-    recipes[config.name] = record["rows"]
-    recipes[f"{config.name}, not calibrated"] = record["rows_without_calibration"]
-    text = ladder(recipes)
+    records = {name: read(config.runs / name) for name in arguments.against}
+    records[config.name] = crossvalidate(config)
+    text = ladder(comparable(records, config.name))
     write_text(text, config.folder / "crossvalidation.md")
     print(text)
 

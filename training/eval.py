@@ -8,6 +8,7 @@ write its model card there.
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mstkd_training import model_card
@@ -15,11 +16,12 @@ from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.comparison import compare_runs
 from mstkd_training.continuity import as_trained
 from mstkd_training.curves import draw, logged
-from mstkd_training.evaluate import evaluate, reliability, to_measure, write
+from mstkd_training.evaluate import evaluate, read, reliability, to_measure, write
 from mstkd_training.export import export
 from mstkd_training.illustrate import illustrate
 from mstkd_training.plots import heat_map
 from mstkd_training.tables import table
+from MSTKDSegmenterLib.engine.package import Quality
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -36,7 +38,10 @@ def main(arguments: argparse.Namespace) -> None:
     curves = reliability(config, package)
     print(write(config, rows, package, shlex.join(["python", *sys.argv]), curves))
     if arguments.package:
-        model_card.write(config.folder, package, rows, curves)
+        # its card, but with what has just been measured
+        record = read(config.folder)
+        quality = Quality(tuple(record["measured_on"]), record["command"], record["table"])
+        model_card.write(config.folder, replace(package, quality=quality), rows, curves)
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")
     # last: a run may be measured where its log has not been copied to

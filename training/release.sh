@@ -12,12 +12,17 @@ does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration
 }
 
 pair() {  # pair COMMAND... , COMMAND...: side by side, one core for each
-  local first=()
+  local first=() one other
   while [ "$1" != , ]; do first+=("$1"); shift; done
-  "${first[@]}" & local running=$!
-  "${@:2}"
-  wait $running
+  "${first[@]}" & one=$!
+  "${@:2}" & other=$!
+  wait "$one"
+  wait "$other"
 }
+
+# whatever ends this ends what it has started; a training then writes a checkpoint
+trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
+trap 'exit 130' INT TERM
 
 # 1. the first student, unless it is there: three studies are kept out
 if [ ! -e training/weights/dropout/weights.safetensors ]; then

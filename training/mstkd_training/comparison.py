@@ -8,7 +8,7 @@ from dataclasses import asdict
 from MSTKDSegmenterLib.engine import package as packages
 
 from .config import Config
-from .evaluate import read
+from .evaluate import is_of, read
 from .illustrate import illustrate
 from .tables import comparison
 
@@ -18,7 +18,7 @@ def compare_runs(config: Config, other: str) -> str:
 
     Raises:
         FileNotFoundError: one of the runs has not been evaluated.
-        ValueError: they were evaluated on different studies, or a run's weights have changed since.
+        ValueError: they were evaluated on different studies, or a run's weights or calibration have changed since.
     """
     folders = {other: config.runs / other, config.name: config.folder}
     if len(folders) == 1:
@@ -27,7 +27,7 @@ def compare_runs(config: Config, other: str) -> str:
     text, values = comparison(other, config.name, *(record["rows"] for record in records.values()))
     loaded = {name: packages.load(folder / "package") for name, folder in folders.items()}
     for name, package in loaded.items():
-        if package.sha256 != records[name]["sha256"]:
+        if not is_of(records[name], package):
             raise ValueError(f"run {name!r} has been exported again since its evaluation: evaluate it again")
     plain = {
         kind: {row: {region: one and asdict(one) for region, one in regions.items()} for row, regions in table.items()}

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from MSTKDSegmenterLib.engine import package as packages
+from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import continuity, counts, evaluate
-from .calibration import SMALLEST_GAIN, Calibration, curves, fit, halved, none, rows
+from .calibration import SMALLEST_GAIN, Calibration, curves, fit, halved, none, rows, stored
 from .config import Config
 from .continuity import as_trained, told
 from .counts import Counts
@@ -56,6 +58,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
     record = {
+        "folds": [list(fold) for fold in config.data.folds],
         "weights": [counts.digest(one.network) for one in trained],
         "mirror": config.mirror,
         "tile": config.tile and list(config.tile),
@@ -89,17 +92,18 @@ def record_of(config: Config) -> dict[str, Any] | None:
     """The record of the run that a run is, or is a fold of; None if there is none yet.
 
     Raises:
-        ValueError: a fold has other weights by now, or the configuration uses them otherwise.
+        ValueError: a fold has other weights or patients by now, or the configuration uses them otherwise.
     """
     whole = config.whole
     if not (whole.folder / FILE).exists():
         return None
     record = read(whole.folder)
     now = {"mirror": config.mirror, "tile": config.tile and list(config.tile), "weights": list(record["weights"])}
-    for number in range(len(record["weights"])):
+    now["folds"] = [list(fold) for fold in config.data.folds]
+    for number in range(len(config.data.folds) if record.get("folds") == now["folds"] else 0):
         if (whole.of_fold(number).folder / "checkpoint.pt").exists():
             now["weights"][number] = counts.digest(_trained(whole.of_fold(number)).network)
-    differing = [key for key, value in now.items() if record[key] != value]
+    differing = [key for key, value in now.items() if record.get(key) != value]
     if differing:
         raise ValueError(
             f"{whole.folder / FILE} is of other {', '.join(differing)}: run `python training/crossvalidate.py` again"
@@ -120,9 +124,10 @@ def calibration_of(record: dict[str, Any] | None, fold: int | None) -> Calibrati
 
 
 def evaluated_folds(config: Config) -> dict[str, Any] | None:
-    """The records of `eval.py` of all folds together; None unless all folds have one, of the packages they have now.
+    """The records of `eval.py` of all folds together; None unless all folds have one, of the weights they have now.
 
-    And unless the folds were trained, and are used, as the run of all patients is; in bfloat16 or not.
+    And unless they are calibrated as the cross-validation says now, and trained (in bfloat16 or not) and used as the
+    run of all patients is.
 
     The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
 
@@ -141,7 +146,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         package = packages.load(folder / "package")
         differing = _otherwise(fold, package)
         if differing:
-            print(f"{path} is of another recipe ({told(differing)}), so the package says nothing of its quality")
+            print(f"{path} is of another state ({told(differing)}), so the package says nothing of its quality")
             return None
         if not belongs(record, package, path):
             return None
@@ -158,22 +163,32 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
 
 def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Path) -> bool:
     """Whether an evaluation is of these weights, used as the package uses them; if not, that is printed."""
-    same = evaluation["sha256"] == package.sha256 and evaluation.get("use", evaluate.use(package)) == evaluate.use(
-        package
-    )
+    same = evaluate.is_of(evaluation, package)
     if not same:
         print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
     return same
 
 
 def _otherwise(fold: Config, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
-    """Where a fold's run and package differ from what the configuration asks for."""
+    """Where a fold's run and package differ from what the configuration, and what was found since, ask for."""
     differing = continuity.differences(continuity.read(fold.folder), fold)
     differing = {key: pair for key, pair in differing.items() if key not in (*continuity.LOCAL, "optim.bf16")}
     share = package.card["training"]["start_share"]
     used = {"mirror": (package.mirror, fold.mirror), "tile": (package.tile, fold.tile)}
     used["start_share"] = (share, fold.start_share)
-    return differing | {key: pair for key, pair in used.items() if pair[0] != pair[1]}
+    differing |= {key: pair for key, pair in used.items() if pair[0] != pair[1]}
+    calibration = calibration_of(record_of(fold), fold.fold)
+    if stored(package) != calibration:
+        differing["calibration"] = ("of its package", "of crossvalidation.json")
+    if (fold.folder / "checkpoint.pt").exists() and not _same(package.network(), _trained(fold).network):
+        differing["weights"] = ("of its package", "of its checkpoint")
+    return differing
+
+
+def _same(package: MSTKDNet, run: MSTKDNet) -> bool:
+    """Whether a package holds a run's weights, in half precision as packages do."""
+    pairs = zip(package.state_dict().values(), run.state_dict().values(), strict=True)
+    return all(torch.equal(one.half(), other.half()) for one, other in pairs)
 
 
 def _rows(parts: Sequence[Counts], calibrations: Sequence[Calibration]) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from MSTKDSegmenterLib import engine
 from MSTKDSegmenterLib.engine.device import choose_device
 from MSTKDSegmenterLib.engine.errors import UnusableInput
-from MSTKDSegmenterLib.engine.package import ModelPackage, load
+from MSTKDSegmenterLib.engine.package import ModelPackage, default_folder, load
 from MSTKDSegmenterLib.engine.regions import REGIONS, regions_of
 from MSTKDSegmenterLib.engine.segment import segment
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
@@ -154,17 +156,32 @@ def use(package: ModelPackage) -> dict[str, Any]:
     }
 
 
+def is_of(evaluation: dict[str, Any], package: ModelPackage) -> bool:
+    """Whether an evaluation's record is of these weights, used as the package uses them."""
+    # those of before their use was noted have none
+    return evaluation["sha256"] == package.sha256 and evaluation.get("use", use(package)) == use(package)
+
+
 def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
-    """What decides the rows: the weights, how they are used, and the data."""
+    """What decides the rows: the weights, how they are used, the engine around them, and the data."""
     fingerprint = config.data.cache / "fingerprint.json"
     content = json.loads(fingerprint.read_text(encoding="utf-8")) if fingerprint.exists() else {}
     return {
         "sha256": package.sha256,
         "spacing_mm": package.spacing,
+        "engine": _engine(),
         **use(package),
         "layout": config.data.layout,
         "files_sha256": content.get("files_sha256"),
     }
+
+
+def _engine() -> str:
+    """sha256 of the engine's sources and of its brain mask's weights: all that comes before and after the network."""
+    content = hashlib.sha256(load(default_folder("brain"), "brain").sha256.encode())
+    for path in sorted(Path(engine.__file__).parent.glob("*.py")):
+        content.update(path.read_bytes())
+    return content.hexdigest()
 
 
 def write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from MSTKDSegmenterLib.engine import package as packages
@@ -95,6 +96,8 @@ def renew(config: Config, package: packages.ModelPackage, folder: Path) -> packa
     training = package.card["training"]
     differing = differing_runs(Config.model_validate(training["configuration"]), config)
     differing = {key: pair for key, pair in differing.items() if key not in MEASURED_IN}
+    if training["start_share"] != config.start_share:  # free in a run, but these weights have it in them
+        differing["start_share"] = (training["start_share"], config.start_share)
     if training["seen"] != seen(config):
         differing["seen"] = (f"{len(training['seen'])} patients", "others, see data.cache")
     if differing:
@@ -127,12 +130,13 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
         "quality": {"measured_on": [], "command": "not measured", "table": {}},
         "training": training,
     }
-    written = packages.write(folder, network, card)
-    measured = _measured(config, written)
+    # all of it is known before anything that is there is replaced
+    with TemporaryDirectory(dir=folder.parent) as place:
+        measured = _measured(config, packages.write(Path(place) / folder.name, network, card))
     if measured is not None:
         card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
         card["data"] += _measured_by(config)
-        written = packages.write(folder, network, card)
+    written = packages.write(folder, network, card)
     curves = (record or measured or {}).get("reliability", {})
     model_card.write(folder, written, measured["rows"] if measured else [], curves, record is not None)
     return written
@@ -183,7 +187,7 @@ def _measured_by(config: Config) -> str:
         return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
     words = f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
     for number in range(len(folds)):
-        start = before(config.of_fold(number))
+        start = packages.load(config.of_fold(number).folder / "package").card["training"]["before"]
         if start != before(config):
             words += f" Fold {number} went on from {model_card.chain(start)}."
     return words

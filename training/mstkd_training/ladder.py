@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
@@ -10,24 +11,41 @@ from MSTKDSegmenterLib.engine.sequences import SEQUENCES, SUBSETS, subset_name
 from .statistics import Row, compare, corrected, estimate_rows, paired
 from .tables import NAMES, of
 
+PLAIN = "not calibrated"
 FULL = subset_name(SEQUENCES)
 SINGLE = tuple(subset_name(subset) for subset in SUBSETS if len(subset) == 1)
+
+
+def comparable(records: Mapping[str, Mapping[str, Any]], newest: str) -> dict[str, Sequence[Row]]:
+    """Records of cross-validations -> rows that can be compared, by name of recipe.
+
+    Calibrated, and the newest also without, where all were measured on the same studies. Otherwise none is calibrated,
+    because they were on different patients, and the studies that some of them lack are left out.
+
+    Raises:
+        ValueError: they share no study.
+    """
+    studies = {name: {row["study"] for row in record["rows"]} for name, record in records.items()}
+    shared = set.intersection(*studies.values())
+    if not shared:
+        raise ValueError(
+            f"no study was measured by all of {', '.join(records)}: choose runs whose folds share patients"
+        )
+    if all(found == shared for found in studies.values()):
+        recipes = {name: record["rows"] for name, record in records.items()}
+        return {**recipes, f"{newest}, {PLAIN}": records[newest]["rows_without_calibration"]}
+    return {
+        f"{name}, {PLAIN}": [row for row in record["rows_without_calibration"] if row["study"] in shared]
+        for name, record in records.items()
+    }
 
 
 def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
     """Name -> rows of a cross-validation, as Markdown: means with intervals, and differences to the first recipe.
 
-    On the studies that all of them were measured on.
-
     Raises:
-        ValueError: there are none, or they were not measured on the same subsets.
+        ValueError: they were not measured on the same studies and subsets.
     """
-    shared = set.intersection(*({row["study"] for row in rows} for rows in recipes.values()))
-    if not shared:
-        raise ValueError(
-            f"no study was measured by all of {', '.join(recipes)}: choose runs whose folds share patients"
-        )
-    recipes = {name: [row for row in rows if row["study"] in shared] for name, rows in recipes.items()}
     first, *others = recipes
     patients = len({row["patient"] for row in recipes[first]})
     lines = [
