@@ -281,6 +281,18 @@ def test_weights_that_half_precision_cannot_hold_are_not_written(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_without_the_right_to_look_into_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    for look in (packages.load, packages.quality_table):
+        with pytest.raises(
+            PackageError, match=r"model\.json.*cannot be looked at \(Permission denied\)\. Check your rights"
+        ):
+            look(tmp_path)
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_the_shipped_package_is_found_in_a_wheel_and_in_the_source_tree(
     tmp_path: Path, network: MSTKDNet, monkeypatch: pytest.MonkeyPatch, inside: bool

@@ -141,6 +141,18 @@ class TestOwnChoice:
         assert panel.chosen() == {"T1": "something else"}
         assert panel.ui.originT2.text == ""
 
+    def test_volumes_removed_in_a_batch_were_not_chosen_to_be_missing(self, panel) -> None:
+        node = add_volume("case1_t2")
+        settle()
+        slicer.mrmlScene.StartState(slicer.vtkMRMLScene.BatchProcessState)
+        slicer.mrmlScene.RemoveNode(node)
+        slicer.mrmlScene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+        panel.ui.samePatientBox.checked = True
+        assert panel.chosen() == {}
+        add_volume("case2_t2")
+        settle()
+        assert panel.chosen() == {"T2": "case2_t2"}
+
 
 class TestConcerns:
     def test_the_same_volume_twice_is_said_and_cannot_be_applied(self, panel) -> None:

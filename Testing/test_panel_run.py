@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import host
 import pytest
 import slicer
+import vtk
 from MSTKDSegmenterLib import child
 from MSTKDSegmenterLib.engine.progress import Event
 from MSTKDSegmenterLib.scene.attributes import REPORT_ATTRIBUTE
@@ -258,6 +259,18 @@ class TestResult:
         assert host.selected == ["SegmentEditor"]
         assert host.segment_editor.segmentation is segmentations()[0]
         assert host.segment_editor.source.GetName() == "case1_flair"
+
+    def test_what_may_have_been_edited_is_no_longer_said_to_be_automatic(self, finished) -> None:
+        def kinds() -> set[str]:
+            segmentation, value, found = segmentations()[0].GetSegmentation(), vtk.reference(""), set()
+            for region in ("WT", "TC", "ET"):
+                assert segmentation.GetSegment(region).GetTag("DICOM.SegmentAlgorithmType", value)
+                found.add(str(value))
+            return found
+
+        assert kinds() == {"AUTOMATIC"}
+        finished.ui.editButton.click()
+        assert kinds() == {"SEMIAUTOMATIC"}
 
     def test_what_is_painted_into_one_region_then_stays_in_those_that_hold_it(self, finished) -> None:
         finished.ui.editButton.click()

@@ -109,6 +109,17 @@ class TestSegments:
             scalars = labelmap.GetPointData().GetScalars()
             assert sum(scalars.GetTuple1(i) > 0 for i in range(scalars.GetNumberOfTuples())) == size
 
+    def test_the_voxels_have_the_name_without_which_the_export_to_dicom_takes_them_for_none(
+        self, scene, inputs
+    ) -> None:
+        result = everything(scene, inputs)
+        for segmentation in (result.segmentation.GetSegmentation(), result.exclusive.GetSegmentation()):
+            for name in segmentation.GetSegmentIDs():
+                labelmap = segmentation.GetSegment(name).GetRepresentation("Binary labelmap")
+                assert labelmap.GetPointData().GetArray("ImageScalars").GetRange()[1] > 0
+        for node in result.probabilities.values():
+            assert node.GetImageData().GetPointData().GetArray("ImageScalars") is not None
+
     def test_the_exclusive_classes_are_coded_and_tagged_for_dicom(self, scene, inputs) -> None:
         segmentation = everything(scene, inputs).exclusive.GetSegmentation()
         for part in SIZES:

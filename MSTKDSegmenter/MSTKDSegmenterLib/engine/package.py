@@ -115,7 +115,7 @@ def load(folder: str | os.PathLike[str], kind: str = "tumour") -> ModelPackage:
     folder = Path(folder)
     card = _described(folder, kind)
     expected, file = card["weights"], folder / WEIGHTS
-    if not file.is_file():
+    if not _is_file(file):
         refuse(file, f"is missing. {AGAIN}")
     size = file.stat().st_size
     if size != expected["bytes"]:
@@ -235,7 +235,7 @@ def _described(folder: Path, kind: str) -> dict[str, Any]:
 
 def _read(folder: Path) -> dict[str, Any]:
     file = folder / DESCRIPTION
-    if not file.is_file():
+    if not _is_file(file):
         refuse(file, f"is missing; a model package is a folder with {DESCRIPTION} and {WEIGHTS}. {AGAIN}")
     try:
         card = json.loads(file.read_text(encoding="utf-8"))
@@ -244,6 +244,13 @@ def _read(folder: Path) -> dict[str, Any]:
     if not isinstance(card, dict):
         refuse(file, f"holds a {type(card).__name__}, expected an object with the key 'format'. {AGAIN}")
     return card
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError as error:  # up to Python 3.13, of a folder without the right to look into it
+        refuse(file, f"cannot be looked at ({error.strerror}). Check your rights to its folder.")
 
 
 def _sha256(file: Path) -> str:

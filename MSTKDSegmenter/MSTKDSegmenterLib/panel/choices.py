@@ -42,9 +42,16 @@ class Choices:
         self._expected = self._identifiers()
 
     def notice(self) -> bool:
-        """Mark what somebody else has changed as chosen by hand. Whether anything was: proposals follow it."""
+        """Mark what somebody else has changed as chosen by hand. Whether anything was: proposals follow it.
+
+        A volume that has left the scene unheard of, as in a batch, has left: "missing" is nobody's choice then.
+        """
         now = self._identifiers()
-        changed = [sequence for sequence in SEQUENCES if now[sequence] != self._expected[sequence]]
+        changed = [
+            sequence
+            for sequence in SEQUENCES
+            if now[sequence] != self._expected[sequence] and (now[sequence] or self._is_there(sequence))
+        ]
         self._expected = now
         with slicer.util.NodeModify(self._parameters):
             for sequence in changed:
@@ -78,6 +85,11 @@ class Choices:
             for sequence, node in volumes.items():
                 setattr(self._parameters, f"volume{sequence}", node)
             self._expected = self._identifiers()
+
+    def _is_there(self, sequence: str) -> bool:
+        """Whether what stood for the sequence is in the scene, or nothing did."""
+        expected = self._expected[sequence]
+        return not expected or slicer.mrmlScene.GetNodeByID(expected) is not None
 
     def _volume(self, sequence: str) -> Any:
         return getattr(self._parameters, f"volume{sequence}")

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
 from ..scene.attributes import REPORT_ATTRIBUTE, TABLE_ROLE
+from ..scene.segmentation import mark_as_edited
 from .marks import icon, paragraphs, region_name, show_grade, show_icon
 from .report_files import ReportFiles
 
@@ -80,6 +81,7 @@ class Results:
             editor.setSourceVolumeNode(volume)
         # otherwise a voxel that is added to one region is taken from the others, although WT holds TC, and TC holds ET
         editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
+        mark_as_edited(self._node)
 
     def show_table(self) -> None:
         """Show the table of volumes, in a layout like the present one that has a place for it."""

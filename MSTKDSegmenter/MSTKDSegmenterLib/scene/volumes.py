@@ -73,7 +73,7 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     grid = Grid.of(image)
     voxels = vtk.vtkImageData()
     voxels.SetDimensions(grid.size)
-    voxels.GetPointData().SetScalars(numpy_to_vtk(sitk.GetArrayViewFromImage(image).ravel(), deep=True))
+    voxels.GetPointData().SetScalars(named_scalars(sitk.GetArrayViewFromImage(image)))
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
     node.SetSpacing(grid.spacing)
     node.SetOrigin(RAS_TO_LPS @ grid.origin)
@@ -81,6 +81,16 @@ def add_volume(scene: Any, image: sitk.Image, name: str) -> Any:
     node.SetIJKToRASDirections(*axes.ravel())
     node.SetAndObserveImageData(voxels)
     return node
+
+
+def named_scalars(values: np.ndarray) -> Any:
+    """A copy of the voxels (z, y, x) for VTK, under the name that Slicer gives them.
+
+    Its export to DICOM SEG looks for that name, and takes a segment without it for empty.
+    """
+    scalars = numpy_to_vtk(values.ravel(), deep=True)
+    scalars.SetName("ImageScalars")
+    return scalars
 
 
 def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
