@@ -19,6 +19,7 @@ from typing import Any
 
 from .engine.errors import Cancelled, UnusableInput
 from .engine.progress import Event
+from .worker import STOP
 
 WORKER = Path(__file__).with_name("worker.py")
 PATIENCE = 4.0
@@ -112,6 +113,9 @@ class ChildJob:
         """Ask the process to end, which it does within two seconds. Returns at once."""
         if self._killed_at is None:
             self._killed_at = time.monotonic() + PATIENCE
+            # a launcher between us and the worker may not hand on that standard input is closed
+            with contextlib.suppress(OSError):  # no room: then that alone has to do
+                (self._folder / STOP).touch()
             with contextlib.suppress(OSError):  # it is gone already
                 self._process.stdin.close()
 

@@ -19,7 +19,8 @@ Standard output is one JSON object a line: ``{"stage", "fraction", "message"}`` 
 All other output, of libraries too, goes to standard error. Exit code 0 done, 1 failed or cancelled, 2 unusable input.
 
 The process lives as long as its standard input is open: the parent closes it to cancel, and the system does so when
-the parent dies. SIGTERM cancels as well. Either way it is gone within two seconds.
+the parent dies. A file named `stop` beside JOB.json cancels as well, for parents whose launcher does not hand standard
+input on, and so does SIGTERM. Each time it is gone within two seconds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from .stopping import Stop
 
 DONE, FAILED, UNUSABLE = 0, 1, 2
+STOP = "stop"
+"""Name of the file that cancels, in the folder of the job file."""
 STEP = 1 / 4096
 """Between two probabilities that are told apart in the files."""
 
@@ -58,8 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .stopping import STOPPED, Stop
 
     try:
-        with Stop(lambda: channel.end({"error": STOPPED, "kind": "cancelled"}), [_stdin_closed]) as stop:
-            job = _read_job(Path(arguments[0]))
+        file = Path(arguments[0]).absolute()
+        ways = (_stdin_closed, lambda: _appears(file.with_name(STOP)))
+        with Stop(lambda: channel.end({"error": STOPPED, "kind": "cancelled"}), ways) as stop:
+            job = _read_job(file)
             with _inside(job["output"]):
                 written = _run(job, channel, stop)
     except UnusableInput as error:
@@ -217,6 +223,11 @@ def _stdin_closed() -> None:
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
+
+
+def _appears(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.1)
 
 
 if __name__ == "__main__":
