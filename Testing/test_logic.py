@@ -70,6 +70,22 @@ class TestLogic:
         node.GetRASBounds(bounds)
         # voxels 1 to 8 of 4 mm along x, right is minus, then moved by 100
         assert bounds[:2] == pytest.approx([100 - 8.5 * 4, 100 - 0.5 * 4], abs=2.01)
+        transform.SetMatrixTransformToParent(shift(50.0))
+        node.GetRASBounds(bounds)
+        assert bounds[:2] == pytest.approx([50 - 8.5 * 4, 50 - 0.5 * 4], abs=2.01)
+
+    def test_a_volume_that_was_moved_meanwhile_leaves_its_segments_where_it_was(self, logic, flair, stand_in) -> None:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        flair.SetAndObserveTransformNodeID(transform.GetID())
+        stand_in()
+        run = logic.start({"FLAIR": flair})
+        transform.SetMatrixTransformToParent(shift(100.0))
+        node = logic.finish(run).segmentation
+        run.close()
+        bounds = np.zeros(6)
+        node.GetRASBounds(bounds)
+        assert node.GetParentTransformNode() is None
+        assert bounds[:2] == pytest.approx([-8.5 * 4, -0.5 * 4], abs=2.01)
 
     def test_report_is_kept_and_stored_on_the_node(self, logic, flair, stand_in) -> None:
         stand_in()

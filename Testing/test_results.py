@@ -120,6 +120,29 @@ class TestSegments:
         for node in result.probabilities.values():
             assert node.GetImageData().GetPointData().GetArray("ImageScalars") is not None
 
+    def test_all_of_it_goes_where_its_reference_goes(self, scene, inputs) -> None:
+        motion = sitk.Euler3DTransform((10.0, -20.0, 30.0), 0.1, -0.2, 0.3, (12.0, -7.0, 4.0))
+        transform = under(scene, inputs["T2"], np.reshape(motion.GetMatrix(), (3, 3)), motion.GetTranslation())
+        world = Grid.of(image_from_volume(inputs["T2"]))
+        assert not world.matches(GRID)
+        image = world.image(np.zeros(GRID.shape, dtype=np.float32))
+        result = add_result(scene, LABELS, world, report(), inputs, True, {"WT": image})
+        moved = (result.segmentation, result.exclusive, result.probabilities["WT"])
+        assert [node.GetParentTransformNode() for node in moved] == [transform] * 3
+        assert Grid.of(image_from_volume(result.probabilities["WT"])).matches(world)
+        name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+        geometry = result.segmentation.GetSegmentation().GetConversionParameter(name)
+        plain = add_result(scene, LABELS, GRID, report(), {"T2": inputs["FLAIR"]}).segmentation.GetSegmentation()
+        assert geometry == plain.GetConversionParameter(name)
+
+    def test_nothing_is_put_under_a_transform_that_shears(self, scene, inputs) -> None:
+        under(scene, inputs["T2"], np.array([[1, 0.3, 0], [0, 1, 0], [0, 0, 1]]), (0.0, 0.0, 0.0))
+        world = Grid.of(image_from_volume(inputs["T2"]))
+        labels = np.ones(world.shape, dtype=np.uint8)
+        node = add_result(scene, labels, world, report(), inputs).segmentation
+        assert node.GetParentTransformNode() is None
+        assert voxels(node, "WT") == labels.size
+
     def test_the_exclusive_classes_are_coded_and_tagged_for_dicom(self, scene, inputs) -> None:
         segmentation = everything(scene, inputs).exclusive.GetSegmentation()
         for part in SIZES:
@@ -236,6 +259,18 @@ class TestScene:
         loaded.Connect()
         node = loaded.GetFirstNodeByClass("vtkMRMLSegmentationNode")
         assert json.loads(node.GetAttribute(REPORT_ATTRIBUTE)) == report()
+
+
+def under(scene, node, turn: np.ndarray, shift: tuple[float, ...]):
+    """A new linear transform that the node is put under."""
+    matrix = vtk.vtkMatrix4x4()
+    for row in range(3):
+        for column, value in enumerate((*turn[row], shift[row])):
+            matrix.SetElement(row, column, value)
+    transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    return transform
 
 
 def tag(segment, name: str) -> str:

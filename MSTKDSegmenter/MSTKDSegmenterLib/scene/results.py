@@ -17,7 +17,7 @@ from ..engine.reliability import NOT_RELIABLE, volumes
 from .attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE, TABLE_ROLE
 from .segmentation import add_segmentation, attribution
 from .subject_hierarchy import place_beside
-from .volumes import add_volume
+from .volumes import add_volume, frame_of
 
 BORDERS = {"NCR": ("TC", "ET"), "ED": ("WT", "TC"), "ET": ("ET",)}
 """Exclusive class -> the regions whose outlines bound it: a class is what one region has and the next has not."""
@@ -55,6 +55,8 @@ def add_result(
 ) -> Result:
     """Add a result to the scene, always as new nodes, beside the inputs in the subject hierarchy.
 
+    A result goes where its reference goes: it is put under the same transform, if that is still the one of ``grid``.
+
     Args:
         scene: a vtkMRMLScene.
         labels: uint8 (z, y, x) on ``grid``: NCR 1, ED 2, ET 3.
@@ -68,12 +70,15 @@ def add_result(
     sequence = report["harmonising"]["reference"]
     reference = there.get(sequence)
     beside = reference or next(iter(there.values()), None)
+    place, transform = frame_of(reference, grid)
     name = f"{inputs[sequence].GetName()} tumor"
     known = attribution(report)
 
     def add_segments(masks: Mapping[str, np.ndarray], of: str, grades: Mapping[str, str]) -> Any:
         unique = scene.GenerateUniqueName(of)
-        return _ours(scene, add_segmentation(scene, masks, grid, unique, reference, known["algorithm"], grades), beside)
+        algorithm = known["algorithm"]
+        node = add_segmentation(scene, masks, place, unique, reference, algorithm, grades, transform)
+        return _ours(scene, node, beside)
 
     regions = {region: np.isin(labels, [LABELS[part] for part in parts]) for region, parts in REGIONS.items()}
     segmentation = add_segments(regions, name, known["grades"])
@@ -93,7 +98,9 @@ def add_result(
         segmentation,
         parts,
         {
-            region: _ours(scene, _add_probability(scene, image, f"{name} probability {region}"), beside)
+            region: _ours(
+                scene, _add_probability(scene, image, f"{name} probability {region}", place, transform), beside
+            )
             for region, image in (probabilities or {}).items()
         },
         table,
@@ -132,8 +139,13 @@ def _add_table(scene: Any, rows: list[tuple[str, float, int, str]], name: str) -
     return node
 
 
-def _add_probability(scene: Any, image: sitk.Image, name: str) -> Any:
-    node = add_volume(scene, image, scene.GenerateUniqueName(name))
+def _add_probability(scene: Any, image: sitk.Image, name: str, grid: Grid, transform: str | None) -> Any:
+    placed = sitk.Image(image)
+    placed.SetSpacing(grid.spacing)
+    placed.SetOrigin(grid.origin)
+    placed.SetDirection(grid.direction)
+    node = add_volume(scene, placed, scene.GenerateUniqueName(name))
+    node.SetAndObserveTransformNodeID(transform)
     # CreateDefaultDisplayNodes would first look through all voxels for a window, which takes a while
     display = scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetDefaultColorMap()

@@ -34,6 +34,7 @@ def add_segmentation(
     reference: Any = None,
     algorithm: str = ALGORITHM,
     grades: Mapping[str, str] | None = None,
+    transform: str | None = None,
 ) -> Any:
     """A new segmentation node (vtkMRMLSegmentationNode) with one segment per mask, which may overlap.
 
@@ -41,11 +42,12 @@ def add_segmentation(
         scene: a vtkMRMLScene.
         masks: region (WT, TC, ET) or class (NCR, ED, ET) -> bool (z, y, x) on ``grid``. An empty one becomes an empty
             segment.
-        grid: where the voxels lie, in the world (a parent transform of the reference is in it already).
+        grid: where the voxels lie under ``transform``; without one, in the world.
         name: of the node.
         reference: the volume node the masks belong to: remembered as the source of the geometry.
         algorithm: goes into DICOM SEG, which wants a name for every automatic segment.
         grades: what can be expected of each, as far as it was measured, see ``engine.reliability``.
+        transform: ID of the transform node to put it under, see ``volumes.frame_of``.
 
     Raises:
         ValueError: a mask does not have the shape of ``grid``.
@@ -55,6 +57,7 @@ def add_segmentation(
             raise ValueError(f"The mask of {region} has shape {mask.shape}, the grid {grid.shape}; they must be equal.")
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
+    node.SetAndObserveTransformNodeID(transform)
     segmentation = node.GetSegmentation()
     for region in sorted(masks, key=list(APPEARANCES).index):
         labelmap = _oriented_image(masks[region], grid)

@@ -93,12 +93,42 @@ def named_scalars(values: np.ndarray) -> Any:
     return scalars
 
 
-def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
-    """Spacing, origin and (3, 3) axes (columns of unit length) in LPS, with the parent transform applied."""
+def frame_of(node: Any, grid: Grid) -> tuple[Grid, str | None]:
+    """Where something on ``grid`` has to be put, and under which transform (its ID), to go where the node goes.
+
+    Args:
+        node: a volume node, or None.
+        grid: in the world.
+
+    Returns:
+        The node's own grid and its transform, if its voxels lie on ``grid`` under it. Otherwise ``grid`` and None:
+        it has no transform, or was moved since, or is sheared, and ``grid`` is what it was resampled to.
+    """
+    if node is None or node.GetParentTransformNode() is None or node.GetImageData() is None:
+        return grid, None
+    try:
+        spacing, origin, axes = _world_geometry(node)
+    except UnusableInput:  # of a transform that it has been put under since
+        return grid, None
+    size = node.GetImageData().GetDimensions()
+    if not grid.matches(Grid(size, spacing, origin, tuple(axes.ravel()))):
+        return grid, None
+    spacing, origin, axes = _own_geometry(node)
+    own = Grid(size, tuple(spacing), tuple(RAS_TO_LPS @ origin), tuple((RAS_TO_LPS @ axes).ravel()))
+    return own, node.GetTransformNodeID()
+
+
+def _own_geometry(node: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Spacing, origin and (3, 3) axes (columns of unit length) in RAS, without the parent transform."""
     directions = vtk.vtkMatrix4x4()
     node.GetIJKToRASDirectionMatrix(directions)
     axes = slicer.util.arrayFromVTKMatrix(directions)[:3, :3]
-    spacing, origin = np.array(node.GetSpacing()), np.array(node.GetOrigin())
+    return np.array(node.GetSpacing()), np.array(node.GetOrigin()), axes
+
+
+def _world_geometry(node: Any) -> tuple[tuple[float, ...], tuple[float, ...], np.ndarray]:
+    """Spacing, origin and (3, 3) axes (columns of unit length) in LPS, with the parent transform applied."""
+    spacing, origin, axes = _own_geometry(node)
     transform = node.GetParentTransformNode()
     if transform is not None:
         if not transform.IsTransformToWorldLinear():
