@@ -11,7 +11,6 @@ from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
 from ..scene.attributes import REPORT_ATTRIBUTE, TABLE_ROLE
-from ..scene.segmentation import mark_as_edited
 from .marks import icon, paragraphs, region_name, show_grade, show_icon
 from .report_files import ReportFiles
 
@@ -73,6 +72,8 @@ class Results:
 
     def edit(self) -> None:
         """Open the segmentation in the Segment Editor, over the volume that it was made for."""
+        from ..scene.segmentation import mark_as_edited  # loads SimpleITK, and an empty panel needs none
+
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
         slicer.util.selectModule("SegmentEditor")
         editor.setSegmentationNode(self._node)
