@@ -91,7 +91,9 @@ def test_folds_of_another_recipe_or_use_say_nothing(config: Config, capsys: pyte
     measured(config)
     longer = config.model_copy(update={"optim": config.optim.model_copy(update={"steps": 7})})
     assert evaluated_folds(longer) is None
-    assert "is of another state (optim.steps: 1 -> 7)" in capsys.readouterr().out
+    assert "is of another recipe (optim.steps: 1 -> 7)" in capsys.readouterr().out
+    assert evaluated_folds(config.model_copy(update={"mirror": False})) is None
+    assert "(mirror: True -> False)" in capsys.readouterr().out
 
 
 def test_folds_measured_before_they_were_calibrated_say_nothing(config: Config, capsys: pytest.CaptureFixture) -> None:
@@ -102,7 +104,7 @@ def test_folds_measured_before_they_were_calibrated_say_nothing(config: Config, 
     finally:
         kept.rename(path)
     assert evaluated_folds(config) is None
-    assert "is of another state (calibration: of its package -> of crossvalidation.json)" in capsys.readouterr().out
+    assert "is of earlier calibration: run `python training/eval.py` again" in capsys.readouterr().out
 
 
 def test_folds_trained_again_since_they_were_measured_say_nothing(
@@ -114,7 +116,7 @@ def test_folds_trained_again_since_they_were_measured_say_nothing(
     record = json.loads((fold.parent / "evaluation.json").read_text())
     (fold.parent / "evaluation.json").write_text(json.dumps({**record, "sha256": load(fold).sha256}))
     assert evaluated_folds(config) is None
-    assert "is of another state (weights: of its package -> of its checkpoint)" in capsys.readouterr().out
+    assert "is of earlier weights: run `python training/eval.py` again" in capsys.readouterr().out
 
 
 def test_a_cross_validation_of_other_folds_is_refused(config: Config, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
             "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [halved(of_all)])],
         },
         "reliability": curves(everyone, own),
+        "reliability_of_folds": [curves(part, own) for part in parts],
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],
     }
@@ -134,23 +135,27 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
     Raises:
         ValueError: one was made with metrics of another version.
     """
-    records = []
-    for number in range(len(config.data.folds)):
-        fold = config.of_fold(number)
-        folder = fold.folder
-        path = folder / evaluate.FILE
+    records, folds = [], [config.of_fold(number) for number in range(len(config.data.folds))]
+    for fold in folds:
+        path = fold.folder / evaluate.FILE
         if not path.exists():
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
-        record = evaluate.read(folder)
-        package = packages.load(folder / "package")
+        record = evaluate.read(fold.folder)
+        package = packages.load(fold.folder / "package")
         differing = _otherwise(fold, package)
         if differing:
-            print(f"{path} is of another state ({told(differing)}), so the package says nothing of its quality")
+            print(f"{path} is of another recipe ({told(differing)}), so the package says nothing of its quality")
             return None
         if not belongs(record, package, path):
             return None
         records.append(record)
+    calibrated = record_of(config)
+    for fold in folds:
+        outdated = _outdated(fold, calibration_of(calibrated, fold.fold))
+        if outdated:
+            print(f"{fold.folder / evaluate.FILE} is of earlier {outdated}: run `python training/eval.py` again")
+            return None
     found = [row for record in records for row in record["rows"]]
     return {
         "measured_on": [study for record in records for study in record["measured_on"]],
@@ -170,19 +175,22 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
 
 
 def _otherwise(fold: Config, package: packages.ModelPackage) -> dict[str, tuple[Any, Any]]:
-    """Where a fold's run and package differ from what the configuration, and what was found since, ask for."""
+    """Where a fold's run and package differ from what the configuration asks for."""
     differing = continuity.differences(continuity.read(fold.folder), fold)
     differing = {key: pair for key, pair in differing.items() if key not in (*continuity.LOCAL, "optim.bf16")}
     share = package.card["training"]["start_share"]
     used = {"mirror": (package.mirror, fold.mirror), "tile": (package.tile, fold.tile)}
     used["start_share"] = (share, fold.start_share)
-    differing |= {key: pair for key, pair in used.items() if pair[0] != pair[1]}
-    calibration = calibration_of(record_of(fold), fold.fold)
+    return differing | {key: pair for key, pair in used.items() if pair[0] != pair[1]}
+
+
+def _outdated(fold: Config, calibration: Calibration) -> str:
+    """What of a fold's package is no longer what its run and the cross-validation have; empty if all is."""
+    package = packages.load(fold.folder / "package")
     if stored(package) != calibration:
-        differing["calibration"] = ("of its package", "of crossvalidation.json")
-    if (fold.folder / "checkpoint.pt").exists() and not _same(package.network(), _trained(fold).network):
-        differing["weights"] = ("of its package", "of its checkpoint")
-    return differing
+        return "calibration"
+    trained = (fold.folder / "checkpoint.pt").exists()
+    return "weights" if trained and not _same(package.network(), _trained(fold).network) else ""
 
 
 def _same(package: MSTKDNet, run: MSTKDNet) -> bool:

@@ -186,9 +186,10 @@ def _measured_by(config: Config) -> str:
     if len(folds) == 1:
         return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
     words = f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
+    its_own = before(config)
     for number in range(len(folds)):
         start = packages.load(config.of_fold(number).folder / "package").card["training"]["before"]
-        if start != before(config):
+        if start != its_own:
             words += f" Fold {number} went on from {model_card.chain(start)}."
     return words
 

@@ -140,10 +140,7 @@ def _add_table(scene: Any, rows: list[tuple[str, float, int, str]], name: str) -
 
 
 def _add_probability(scene: Any, image: sitk.Image, name: str, grid: Grid, transform: str | None) -> Any:
-    placed = sitk.Image(image)
-    placed.SetSpacing(grid.spacing)
-    placed.SetOrigin(grid.origin)
-    placed.SetDirection(grid.direction)
+    placed = grid.image(sitk.GetArrayViewFromImage(image))
     node = add_volume(scene, placed, scene.GenerateUniqueName(name))
     node.SetAndObserveTransformNodeID(transform)
     # CreateDefaultDisplayNodes would first look through all voxels for a window, which takes a while
