@@ -119,6 +119,58 @@ def test_the_reliability_curve_is_on_the_diagonal_for_honest_probabilities_and_o
     assert boasting.error == pytest.approx(0.25, abs=0.01)
 
 
+def test_the_curve_leads_from_what_is_said_to_what_is_true() -> None:
+    rng = np.random.default_rng(3)
+    said = rng.random(400_000)
+    voxels = binned(torch.from_numpy(said), torch.from_numpy(rng.random(400_000) < said**2))
+    points = np.array(calibration.curve(voxels))
+    assert points[0].tolist() == [0, 0]
+    assert len(calibration.EDGES) - 3 < len(points) <= len(calibration.EDGES) + 1  # chance may join the lowest
+    assert (np.diff(points[:, 0]) > 0).all()
+    assert (np.diff(points[:, 1]) >= 0).all()
+    # the share of a range of truth is the mean of the squares in it, which is more than the square of their mean
+    np.testing.assert_allclose(points[1:, 1], points[1:, 0] ** 2, atol=0.01)
+
+
+def test_where_more_was_true_of_what_was_said_with_less_the_curve_takes_both_together() -> None:
+    said = np.array([0.15] * 100 + [0.25] * 300 + [0.55] * 100)
+    true = np.array([True] * 40 + [False] * 60 + [True] * 60 + [False] * 240 + [True] * 50 + [False] * 50)
+    points = calibration.curve(binned(torch.from_numpy(said), torch.from_numpy(true)))
+    # 0.15 was true in 40 %, 0.25 in 20 %: together 100 of 400; the middles of their bins are 0.1525, 0.2525, 0.5525
+    assert points == [[0, 0], [0.2275, 0.25], [0.5525, 0.5]]
+
+
+def test_calibrated_probabilities_are_honest_about_patients_who_are_like_those_of_the_fit() -> None:
+    rng = np.random.default_rng(4)
+    said = rng.random(100_000)
+    first, second = (counted(said, rng.random(100_000) < said / 2) for _ in range(2))
+    fitted = calibration.fit(first)
+    assert calibration.reliability(second, {"p0": calibration.none()}, "TC").error == pytest.approx(0.25, abs=0.01)
+    found = calibration.honesty(second, {"p0": fitted})
+    for region in REGIONS:
+        assert found["calibrated"][region]["error"] < 0.01
+        assert max(found["calibrated"][region]["said"]) == pytest.approx(0.5, abs=0.05)
+        assert found["as_said"][region]["error"] == pytest.approx(0.25, abs=0.01)
+        alone = found["patients"]["p0"][region]
+        assert alone["error"] == found["calibrated"][region]["error"]
+        assert (alone["said"], alone["true"]) == pytest.approx((0.26, 0.26), abs=0.01)  # of 0.02 to 0.5
+
+
+def test_the_errors_of_two_patients_may_be_large_while_they_cancel_out_together() -> None:
+    said = np.full(1000, 0.5025)
+    both = counts.joined([counted(said, np.arange(1000) < share) for share in (800, 200)])
+    both = Counts(both.studies, ("p0", "p1"), both.voxels, both.entropy, both.millilitres)
+    found = calibration.honesty(both, dict.fromkeys(both.patients, calibration.none()))
+    assert found["calibrated"]["WT"]["error"] == pytest.approx(0, abs=0.01)
+    assert [one["WT"]["error"] for one in found["patients"].values()] == pytest.approx([0.3, 0.3], abs=0.01)
+    assert [one["WT"]["true"] for one in found["patients"].values()] == [0.8, 0.2]
+
+
+def test_nothing_said_is_nothing_wrong() -> None:
+    found = calibration.reliability(counted(np.zeros(10), np.ones(10, bool)), {"p0": calibration.none()}, "WT", 0.02)
+    assert (found.voxels.size, found.error) == (0, 0.0)
+
+
 def test_counts_come_back_for_the_same_weights_and_data_only(tmp_path: Path) -> None:
     written = counted(np.array([0.2]), np.array([True]))
     counts.save(written, tmp_path / "counts.npz", "these")
@@ -172,10 +224,13 @@ def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
     config, record = folds
     parts = [counts.load(path, _belongs_to(path)) for path in sorted(config.folder.glob("fold*/counts.npz"))]
     fitted = [calibration.fit(part) for part in reversed(parts)]
+    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
+    helped = [region for region in REGIONS if curves_help(counts.joined(parts), own, region)]
+    fitted = [calibration.with_curves(one, helped) for one in fitted]
     halved = [calibration.halved(one) for one in fitted]
     gained = mean_dice(parts, fitted) > mean_dice(parts, halved) + calibration.SMALLEST_GAIN
     assert [calibration_of(record, fold) for fold in range(2)] == (fitted if gained else halved)
-    of_all = calibration.fit(counts.joined(parts))
+    of_all = calibration.with_curves(calibration.fit(counts.joined(parts)), helped)
     assert calibration_of(record, None) == (of_all if gained else calibration.halved(of_all))
 
 
@@ -193,6 +248,9 @@ def test_a_cross_validation_of_other_weights_or_of_another_use_is_refused(folds)
     path = config.folder / "crossvalidation.json"
     before = path.read_text()
     try:
+        path.write_text(json.dumps({key: value for key, value in record.items() if key != "format"}))
+        with pytest.raises(ValueError, match=r"is of other format: run .*crossvalidate\.py"):
+            record_of(config)
         path.write_text(json.dumps({**record, "weights": [record["weights"][0], "those of before"]}))
         with pytest.raises(ValueError, match=r"is of other weights: run .*crossvalidate\.py"):
             record_of(config)
@@ -221,10 +279,12 @@ def test_the_patients_of_a_single_fold_calibrate_each_other(folds, monkeypatch: 
     assert {*np.ravel([[*one.values()] for one in alone["calibration"]["folds"][0]["thresholds"].values()])} == {0.5}
     one, other = counts.apart(both)
     fitted = {"a": calibration.fit(other), "b": calibration.fit(one)}
-    curves = calibration.curves(both, fitted)
-    assert {region: curve["error"] for region, curve in alone["reliability"].items()} == pytest.approx(
-        {region: curve["error"] for region, curve in curves.items()}
-    )
+    helped = list(of_all["curves"])
+    assert helped == [region for region in REGIONS if curves_help(both, fitted, region)]
+    taken = {patient: calibration.with_curves(one, helped) for patient, one in fitted.items()}
+    assert alone["reliability"] == calibration.honesty(both, taken)
+    assert alone["calibration"]["folds"][0]["curves"] == of_all["curves"]
+    assert of_all["curves"] == calibration.with_curves(calibration.fit(both), helped).curves
 
 
 def test_a_cross_validation_needs_folds(tmp_path: Path) -> None:
@@ -257,6 +317,39 @@ def test_recipes_are_compared_as_they_are_on_the_studies_that_all_have(folds) ->
     other = {**record, "rows": [{**row, "study": "another"} for row in record["rows"]]}
     with pytest.raises(ValueError, match="no study was measured by all of all, other: choose runs whose folds share"):
         comparable({"all": record, "other": other}, "other")
+
+
+def test_curves_that_do_not_help_patients_whom_they_were_not_fitted_on_are_left_out(
+    folds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = folds
+    rng = np.random.default_rng(5)
+    said = rng.random(20_000)
+    boasting, modest = counted(said, rng.random(20_000) < said / 2), counted(said, rng.random(20_000) < said**0.2)
+    alike = counted(said, rng.random(20_000) < said / 2)
+
+    def regions_with_curves(*parts: Counts) -> list[str]:
+        named = [Counts(("s",), (f"p{number}",), part.voxels, part.entropy, 0.008) for number, part in enumerate(parts)]
+        monkeypatch.setattr(crossvalidation, "_counted", lambda fold, trained: named[fold.fold])
+        return list(crossvalidate(config)["calibration"]["all"]["curves"])
+
+    before = (config.folder / "crossvalidation.json").read_text()
+    try:
+        assert regions_with_curves(boasting, alike) == list(REGIONS)
+        assert regions_with_curves(boasting, modest) == []
+        alike.voxels[:, :, :, 1] = modest.voxels[:, :, :, 1]
+        assert regions_with_curves(boasting, alike) == ["WT", "ET"]
+    finally:
+        (config.folder / "crossvalidation.json").write_text(before)
+
+
+def curves_help(of: Counts, fitted: dict[str, Calibration], region: str) -> bool:
+    plain = {patient: calibration.with_curves(one, ()) for patient, one in fitted.items()}
+    errors = [
+        np.mean([calibration.reliability(one, some, region, 0.02).error for one in counts.apart(of)])
+        for some in (fitted, plain)
+    ]
+    return errors[0] < errors[1] - 0.01
 
 
 def _belongs_to(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -300,6 +301,31 @@ def test_results_are_never_written_over_unless_forced(
     assert (out / "notes.txt").read_text() == "mine"
 
 
+def test_probabilities_are_written_on_request_and_go_with_the_result_that_they_are_of(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["segment", "--t1", study["t1"], "-o", out, "--model", tiny_package]
+    code, error = call(*arguments, "--probabilities", capsys=capsys)
+    assert code == 0, error
+    probabilities = {region: f"probability_{region}.nrrd" for region in ("WT", "TC", "ET")}
+    assert sorted(p.name for p in out.iterdir()) == sorted([*cli.RESULTS, *probabilities.values()])
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "labels.nii.gz")))
+    whole = sitk.ReadImage(str(out / probabilities["WT"]))
+    assert whole.GetOrigin() == pytest.approx(sitk.ReadImage(str(study["t1"])).GetOrigin())
+    values = sitk.GetArrayFromImage(whole)
+    near = np.abs(values - 0.7) < 1 / 4096  # as fine as they are written
+    np.testing.assert_array_equal((values > 0.7)[~near], (labels > 0)[~near])
+    for name in cli.RESULTS:
+        (out / name).unlink()
+    code, error = call(*arguments, capsys=capsys)
+    assert code == 2
+    assert "already holds probability_WT.nrrd" in error
+    code, error = call(*arguments, "--force", capsys=capsys)
+    assert code == 0, error
+    assert sorted(p.name for p in out.iterdir()) == sorted(cli.RESULTS)
+
+
 def test_a_forced_run_that_fails_leaves_the_old_result(
     study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,15 +353,63 @@ def test_what_is_in_the_place_of_a_result_and_no_file_is_refused_before_anything
     assert "is no file" in error
 
 
-def test_if_one_result_cannot_take_its_place_the_old_ones_come_back(tmp_path: Path) -> None:
-    scratch, out = tmp_path / "scratch", tmp_path / "out"
-    for folder, text in ((scratch, "new"), (out, "old")):
+def two_results(tmp_path: Path) -> tuple[Path, Path]:
+    """A new result without probabilities, and an older one with some in the folder where it shall go."""
+    scratch, out = tmp_path / "out" / "scratch", tmp_path / "out"
+    for folder, text, names in ((out, "old", [*cli.RESULTS[2:], "probability_WT.nrrd"]), (scratch, "new", cli.RESULTS)):
         folder.mkdir()
-        for name in cli.RESULTS[:2]:
+        for name in names:
             (folder / name).write_text(text)
-    with pytest.raises(FileNotFoundError):
-        cli._replace_all(scratch, out)  # the third was never written
-    assert {path.name: path.read_text() for path in out.iterdir()} == dict.fromkeys(cli.RESULTS[:2], "old")
+    return scratch, out
+
+
+def texts(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_new_result_takes_the_place_of_all_of_the_old_one(tmp_path: Path) -> None:
+    scratch, out = two_results(tmp_path)
+    cli._replace_all(scratch, out)
+    assert texts(out) == dict.fromkeys(cli.RESULTS, "new")
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_if_one_result_cannot_take_its_place_the_old_ones_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: bool
+) -> None:
+    scratch, out = two_results(tmp_path)
+    before = texts(out)
+    if missing:
+        (scratch / cli.RESULTS[3]).unlink()
+    else:
+        refuse_to_place(monkeypatch, scratch / cli.RESULTS[3])
+    with pytest.raises(OSError, match="No such file" if missing else "No space left"):
+        cli._replace_all(scratch, out)
+    assert texts(out) == before
+
+
+def test_old_results_that_cannot_come_back_are_kept_and_the_error_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch, out = two_results(tmp_path)
+    refuse_to_place(monkeypatch, scratch / cli.RESULTS[3], scratch / "before" / cli.RESULTS[2])
+    stop = cli.Stop(lambda: None)
+    stop.scratch = scratch
+    told = rf"could not be put back are in .*scratch{re.escape(os.sep)}before"
+    with pytest.raises(OSError, match=told), cli._all_or_nothing(out, stop):
+        pass
+    assert texts(scratch / "before")[cli.RESULTS[2]] == "old"
+
+
+def refuse_to_place(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if source in files:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")

@@ -203,6 +203,7 @@ def test_packages_carry_the_calibration_of_their_run(config: Config) -> None:
         for subset in SUBSETS:
             assert package.thresholds(subset) == calibration.thresholds[subset_name(subset)]
             assert package.temperature(subset) == calibration.temperatures[subset_name(subset)]
+        assert package.card["calibration"] == calibration.curves
         assert package.mirror
 
 
@@ -236,31 +237,37 @@ def test_a_card_without_measurements_says_so(config: Config) -> None:
 
 
 def test_the_curves_of_a_run_without_folds_are_of_its_package_as_it_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     run = tiny_run.configuration(tiny_run.settings(tmp_path), teacher={"kind": "none"})
     Trainer(run).fit()
     package = export(run, run.folder / "package")
     # as a package of a calibrated run would be
-    package = replace(package, card={**package.card, "temperatures": dict.fromkeys(NAMES, 2.0)})
+    half = {"with T1ce": [[0.0, 0.0], [1.0, 0.5]], "without T1ce": [[0.0, 0.0], [1.0, 1.0]]}
+    use = {"temperatures": dict.fromkeys(NAMES, 2.0), "calibration": {"WT": half}}
+    package = replace(package, card={**package.card, **use})
     curves = evaluate.reliability(run, package)
     network, voxels, said, true = package.network(), 0, 0.0, 0
     sample = tiny_run.sample(PATIENTS.index("t"), "t")
     for subset in SUBSETS:
         image = sample.image.astype(np.float32) * np.reshape(presence(subset), (-1, 1, 1, 1))
         answer = predict(network, image, presence(subset), choose_device("cpu"), Job(), temperature=2.0)
-        found = answer.probabilities[:3].sum(axis=0)
+        found = answer.probabilities[:3].sum(axis=0) * (0.5 if "T1ce" in subset else 1)
         voxels += np.count_nonzero(found >= 0.02)
         said += found[found >= 0.02].sum()
         true += np.count_nonzero((sample.labels != 3) & (found >= 0.02))
-    curve = {key: np.array(curves["WT"][key]) for key in ("voxels", "said", "true")}
+    curve = {key: np.array(curves["calibrated"]["WT"][key]) for key in ("voxels", "said", "true")}
     assert curve["voxels"].sum() == voxels
     assert (curve["voxels"] * curve["said"]).sum() == pytest.approx(said, rel=0.01)
     assert (curve["voxels"] * curve["true"]).sum() == pytest.approx(true, rel=1e-4)
 
     monkeypatch.setattr(counts, "count", lambda *_: pytest.fail("the counts are there"))
     assert evaluate.reliability(run, package) == curves
-    leave(run, package, rows_of("t", 0.6), "eval", reliability=curves)
+    leave(run, package, rows_of("t", 0.6), "eval", reliability=curves, calibration=package.card["calibration"])
+    folder = export(run, run.folder / "package").folder
+    assert "## Calibration" not in (folder / "README.md").read_text()
+    assert "the evaluation is of other curves of probabilities" in capsys.readouterr().out
+    leave(run, package, rows_of("t", 0.6), "eval", reliability=curves, calibration={})
     folder = export(run, run.folder / "package").folder
     assert "(the studies above), for voxels with p of 0.02 or more" in (folder / "README.md").read_text()
     assert (folder / "reliability.png").exists()
@@ -277,7 +284,7 @@ def test_a_recipe_measured_in_a_single_fold_says_on_whom_and_draws_its_curves(tm
         Trainer(one).fit()
     fold = run.of_fold(0)
     package = export(fold, fold.folder / "package")
-    leave(fold, package, rows_of("t", 0.6), "eval 0", reliability=evaluate.reliability(fold, package))
+    leave(fold, package, rows_of("t", 0.6), "eval 0", reliability=evaluate.reliability(fold, package), calibration={})
     package = export(run, run.folder / "package")
     assert package.data.endswith("Measured on t, by weights of the same recipe without them.")
     assert package.quality.table["FLAIR+T2"] == pytest.approx(dict.fromkeys(REGIONS, 0.6))

@@ -34,6 +34,10 @@ CARD = {
 }
 
 
+def curves(points: list[list[float]]) -> dict[str, list[list[float]]]:
+    return {"with T1ce": [[0, 0], [1, 1]], "without T1ce": points}
+
+
 @pytest.fixture(scope="module")
 def network() -> MSTKDNet:
     torch.manual_seed(0)
@@ -85,6 +89,16 @@ def test_a_subset_may_have_a_temperature_and_a_model_its_mirrored_look_and_tiles
     package = packages.load(folder)
     assert (package.temperature(["T2", "FLAIR"]), package.temperature(["FLAIR"])) == (1.7, 1.0)
     assert (package.mirror, package.tile) == (True, (64, 80, 64))
+
+
+def test_a_package_may_know_what_its_probabilities_are_worth(folder: Path) -> None:
+    assert packages.load(folder).calibration("WT", ["T2"]) is None
+    one, other = [[0, 0], [0.25, 0.1], [1, 0.9]], [[0, 0], [1, 0.5]]
+    edit(folder, calibration={"WT": {"with T1ce": one, "without T1ce": other}})
+    package = packages.load(folder)
+    assert package.calibration("WT", ["FLAIR", "T1ce"]) == one
+    assert package.calibration("WT", ["FLAIR", "T1"]) == other
+    assert package.calibration("ET", ["FLAIR", "T1ce"]) is None
 
 
 def test_the_network_is_built_once_and_leaves_the_random_numbers_alone(folder: Path) -> None:
@@ -197,6 +211,15 @@ def test_a_description_that_is_no_json_object_is_refused(folder: Path, content: 
         ("quality", {"measured_on": [], "command": "none", "table": {"FLAIR": ROW}}),
         ("temperatures", {"FLAIR": 0}),
         ("temperatures", {"T3": 1.0}),
+        ("calibration", {"edema": curves([[0, 0], [1, 1]])}),
+        ("calibration", {"WT": {"with T1ce": [[0, 0], [1, 1]]}}),
+        ("calibration", {"WT": [[0, 0], [1, 1]]}),
+        ("calibration", {"WT": curves([[0, 0]])}),
+        ("calibration", {"WT": curves([[0, 0], [1, 1.1]])}),
+        ("calibration", {"WT": curves([[0, 0], [0, 1]])}),
+        ("calibration", {"WT": curves([[0, 0.5], [1, 0.4]])}),
+        ("calibration", {"WT": curves([[0, 0, 0], [1, 1, 1]])}),
+        ("calibration", [[0, 0], [1, 1]]),
         ("mirror", 1),
         ("tile", [64, 64]),
         ("tile", [64, 64, 8]),

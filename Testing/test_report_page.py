@@ -236,6 +236,10 @@ class TestMethods:
             del older["model"][key]
         assert "thresholded as nested regions." in methods_text(older)
         assert "Thresholds" not in page(older)
+        assert "calibrated probabilities" not in page(REPORT)
+        newer = page(changed("model.thresholds_calibrated", {"WT": 0.237, "TC": 0.219, "ET": 0.162}))
+        assert "These in calibrated probabilities" in newer
+        assert "WT 0.24, TC 0.22, ET 0.16" in newer
 
     def test_it_names_model_grid_and_software(self) -> None:
         text = methods_text(REPORT)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from MSTKDSegmenterLib.engine.writing import write_image
+from MSTKDSegmenterLib.engine.writing import write_image, write_probability
 from stand_in import MODULE_FOLDER
 
 FULL_DISK = """
@@ -43,3 +43,16 @@ def test_what_was_written_is_the_image(tmp_path: Path, name: str) -> None:
     back = sitk.ReadImage(str(tmp_path / name))
     assert back.GetOrigin() == (1, 2, 3)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(image))
+
+
+def test_probabilities_stay_between_0_and_1_and_hardly_change(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).uniform(-1e-6, 1 + 1e-6, (6, 7, 8)).astype(np.float32)
+    values[0, 0, :2] = -1e-6, 1 + 1e-6
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((1.0, 2.0, 3.0))
+    write_probability(image, tmp_path / "p.nrrd")
+    read = sitk.ReadImage(str(tmp_path / "p.nrrd"))
+    assert read.GetSpacing() == (1.0, 2.0, 3.0)
+    read = sitk.GetArrayFromImage(read)
+    assert (read.min(), read.max()) == (0, 1)
+    np.testing.assert_allclose(read, values, atol=0.0002)

@@ -1,8 +1,8 @@
 """Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/rung_distilled.yaml`.
 
-Calibrates it (temperatures, thresholds), and writes its table, crossvalidation.md, below those of other runs that were
-measured so before: `--against rung_dropout`. With runs of other patients it is compared, not calibrated, on those that
-they share.
+Calibrates it (temperatures, thresholds, curves of probabilities), and writes its table, crossvalidation.md, below those
+of other runs that were measured so before: `--against rung_dropout`. With runs of other patients it is compared, not
+calibrated, on those that they share.
 """
 
 import argparse

@@ -35,13 +35,13 @@ def main(arguments: argparse.Namespace) -> None:
     own = config.folder / "package"
     package = to_measure(arguments.package, config) if arguments.package else export(config, own, unfinished=True)
     rows = evaluate(config, package)
-    curves = reliability(config, package)
-    print(write(config, rows, package, shlex.join(["python", *sys.argv]), curves))
+    found = reliability(config, package)
+    print(write(config, rows, package, shlex.join(["python", *sys.argv]), found))
     if arguments.package:
         # its card, but with what has just been measured
         record = read(config.folder)
         quality = Quality(tuple(record["measured_on"]), record["command"], record["table"])
-        model_card.write(config.folder, replace(package, quality=quality), rows, curves)
+        model_card.write(config.folder, replace(package, quality=quality), rows, found)
     heat_map(table(rows), f"Dice of {config.name}", config.folder / "heatmap.png")
     illustrate(config, {config.name: package}, rows, config.folder / "figure.png")
     # last: a run may be measured where its log has not been copied to

@@ -41,7 +41,7 @@ does prepare many_lesions
 pair does train many_lesions --fold 0 , does train many_lesions
 pair does train many_lesions --fold 1 , does train many_lesions --fold 2
 
-# 4. temperatures, thresholds and reliability, each fold calibrated on the others; then as users get them
+# 4. temperatures, thresholds and curves of probabilities, each fold calibrated on the others; then as users get them
 does crossvalidate many_lesions
 pair does eval many_lesions --fold 0 , does eval many_lesions --fold 1
 does eval many_lesions --fold 2

@@ -13,10 +13,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .engine.errors import Cancelled, UnusableInput
@@ -24,7 +24,12 @@ from .engine.progress import Event
 from .engine.sequences import SEQUENCES
 from .stopping import STOPPED, Stop
 
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
 RESULTS = ("segmentation.seg.nrrd", "labels.nii.gz", "report.json", "report.html")
+BEFORE = "before"
+"""Folder in the scratch folder, for results that are being replaced."""
 DONE, FAILED, UNUSABLE = 0, 1, 2
 
 
@@ -67,8 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--same-patient", action="store_true", help="the sequences are of one patient, whatever anatomy and headers say"
     )
+    segment.add_argument("--probabilities", action="store_true", help="also write the probability of each region")
     segment.add_argument("--device", choices=("auto", "cuda", "mps", "cpu"), default="auto")
-    segment.add_argument("--force", action="store_true", help="write over results that are already in OUT")
+    segment.add_argument(
+        "--force", action="store_true", help="replace the results that are already in OUT, all of them"
+    )
     segment.add_argument("--quiet", action="store_true", help="no progress on stderr")
 
     info = commands.add_parser("info", help="say which model, device and versions are in use")
@@ -101,7 +109,7 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
     from .engine.report_page import page
     from .engine.segment import segment
     from .engine.study import study_from_files, study_from_folder
-    from .engine.writing import write_image
+    from .engine.writing import PROBABILITIES, write_image, write_probability
     from .scene.segmentation import attribution, write_segmentation
 
     package = load(options.model or _shipped())
@@ -110,8 +118,15 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
     else:
         study = study_from_files(given, options.same_patient)
     tune_cpu()
-    result = segment(study, package, options.device, None if options.quiet else _show, stop.requested.is_set)
-    with _all_or_nothing(options.output, stop) as folder:
+    progress = None if options.quiet else _show
+    with _all_or_nothing(options.output, stop) as scratch:
+
+        def keep(region: str, probability: sitk.Image) -> None:
+            write_probability(probability, scratch() / PROBABILITIES[region])
+
+        wanted = keep if options.probabilities else None
+        result = segment(study, package, options.device, progress, stop.requested.is_set, wanted)
+        folder = scratch()
         write_segmentation(folder / RESULTS[0], result.masks, result.reference_grid, **attribution(result.report))
         write_image(result.reference_grid.image(result.labels), folder / RESULTS[1])
         write_report(result.report, folder / RESULTS[2])
@@ -169,7 +184,7 @@ def _check_output(output: Path, force: bool) -> None:
     check_path(output)
     if output.exists() and not output.is_dir():
         raise UnusableInput(f"{output} is a file: expected a folder for the results; choose another with -o")
-    there = [name for name in RESULTS if (output / name).exists()]
+    there = [name for name in _files() if (output / name).exists()]
     no_files = [name for name in there if not (output / name).is_file()]
     if no_files:
         raise UnusableInput(f"{output / no_files[0]} is no file and cannot be replaced: choose another folder with -o")
@@ -185,40 +200,64 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 @contextmanager
-def _all_or_nothing(output: Path, stop: Stop) -> Iterator[Path]:
-    """A scratch folder in the output; its files take their places together once all of them are written.
+def _all_or_nothing(output: Path, stop: Stop) -> Iterator[Callable[[], Path]]:
+    """A scratch folder in the output, made when it is asked for; its files take their places together at the end.
 
-    If one cannot, those that were there before are put back.
+    Results of before go, those too that are not made again. If a new one cannot take its place, they are put back.
     """
     created = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+
+    def scratch() -> Path:
+        if stop.scratch is None:
+            output.mkdir(parents=True, exist_ok=True)
+            stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
+        return stop.scratch
+
     try:
-        yield stop.scratch
+        yield scratch
         with stop.last_step():
-            _replace_all(stop.scratch, output)
+            _replace_all(scratch(), output)
     finally:
-        shutil.rmtree(stop.scratch, ignore_errors=True)
-        if created and not any(output.iterdir()):
+        if stop.scratch is not None and not _kept_back(stop.scratch):
+            shutil.rmtree(stop.scratch, ignore_errors=True)
+        if created and output.exists() and not any(output.iterdir()):
             output.rmdir()
 
 
 def _replace_all(scratch: Path, output: Path) -> None:
-    before = scratch / "before"
+    new = [name for name in _files() if name in RESULTS or (scratch / name).exists()]
+    before = scratch / BEFORE
     before.mkdir()
     try:
-        for name in RESULTS:
+        for name in _files():
             if (output / name).exists():
                 os.replace(output / name, before / name)
-        for name in RESULTS:
+        for name in new:
             os.replace(scratch / name, output / name)
     except OSError:
-        for name in RESULTS:
-            if (before / name).exists():
+        old = [path.name for path in before.iterdir()]
+        try:
+            for name in old:
                 os.replace(before / name, output / name)
-            elif not (scratch / name).exists():  # it was placed already
-                (output / name).unlink()
+            for name in new:
+                if name not in old and not (scratch / name).exists():  # it was placed already
+                    (output / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise OSError(f"{error}; those results of before that could not be put back are in {before}") from error
         raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _kept_back(scratch: Path) -> bool:
+    """Whether results of before are still there."""
+    return any((scratch / BEFORE).glob("*"))
+
+
+def _files() -> tuple[str, ...]:
+    """Names of all that a run can leave."""
+    from .engine.writing import PROBABILITIES
+
+    return (*RESULTS, *PROBABILITIES.values())
 
 
 def _show(event: Event) -> None:

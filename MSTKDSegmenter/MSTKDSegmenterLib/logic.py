@@ -88,7 +88,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
             progress: called now and then with an event (stage, fraction 0 to 1, message).
             same_patient: the volumes are of one patient although their anatomy or patient IDs disagree.
             exclusive: add a segmentation with NCR, ED and ET, which do not overlap, as well.
-            probabilities: add the probability of each region as a volume, 0 to 1.
+            probabilities: add the probability of each region as a volume, 0 to 1; calibrated, if the model has a curve.
 
         Raises:
             ValueError: the input cannot be used; the message says why and what to do.

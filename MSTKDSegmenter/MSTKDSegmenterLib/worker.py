@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 DONE, FAILED, UNUSABLE = 0, 1, 2
 STOP = "stop"
 """Name of the file that cancels, in the folder of the job file."""
-STEP = 1 / 4096
-"""Between two probabilities that are told apart in the files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,7 +115,7 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     from .engine.report import write_report
     from .engine.segment import segment
     from .engine.study import study_from_files, study_from_images
-    from .engine.writing import write_image
+    from .engine.writing import PROBABILITIES, write_image, write_probability
 
     package = load(job["model"] or default_folder())
     channel.event(Event("start", 0.0, "loading PyTorch"))  # takes seconds, the first time after a restart many
@@ -135,8 +133,8 @@ def _run(job: dict[str, Any], channel: _Channel, stop: Stop) -> dict[str, Any]:
     scratch = Path(stop.scratch.name)
 
     def keep(region: str, probability: sitk.Image) -> None:
-        probabilities[region] = f"probability_{region}.nrrd"
-        _write_probability(probability, scratch / probabilities[region])
+        probabilities[region] = PROBABILITIES[region]
+        write_probability(probability, scratch / probabilities[region])
 
     try:
         wanted = keep if job["probabilities"] else None
@@ -175,19 +173,6 @@ def _from_here(path: Path) -> str:
         return os.path.relpath(path)
     except ValueError:  # on another drive
         return str(path)
-
-
-def _write_probability(probability: sitk.Image, path: Path) -> None:
-    """Rounded to STEP, so that it packs to a few per cent: the last bits of a network's output are noise."""
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .engine.writing import write_image
-
-    steps = np.round(np.clip(sitk.GetArrayViewFromImage(probability), 0, 1) / np.float32(STEP))
-    rounded = sitk.GetImageFromArray(steps * np.float32(STEP))
-    rounded.CopyInformation(probability)
-    write_image(rounded, path)
 
 
 class _Channel:

@@ -1,17 +1,20 @@
-"""From counts to what a package stores for each subset: a temperature, thresholds; and to what they do to others."""
+"""From counts to what a package stores (temperatures, thresholds, curves), and to what that makes of other studies."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
+from MSTKDSegmenterLib.engine.calibration import AS_SAID, GROUPS, calibrated_number, group
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
+from scipy.optimize import isotonic_regression
 
-from .counts import BINS, TEMPERATURES, Counts
+from .counts import BINS, TEMPERATURES, Counts, apart
 from .rows import Row
 
 THRESHOLDS = tuple(round(0.2 + 0.05 * step, 2) for step in range(13))
@@ -22,20 +25,32 @@ HALF = 0.5
 LEAST = 0.02
 """Probability from which a voxel counts for the curves of reliability; what lies below is the rest of the head."""
 
+DIGITS = 5
+EDGES = (0, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Where the ranges of probabilities begin that give a point of a curve each: narrow where most voxels are."""
+
 _CENTRES = (np.arange(BINS) + 0.5) / BINS
+
+
+Curves = dict[str, list[list[float]]]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """By name of subset: what divides the logits; and region -> probability above which a voxel belongs to it."""
+    """By name of subset what divides the logits, and region -> probability above which a voxel belongs to it.
+
+    curves: region -> group of subsets -> points [said, true], see engine.calibration; regions without are taken at the
+    network's word.
+    """
 
     temperatures: dict[str, float]
     thresholds: dict[str, dict[str, float]]
+    curves: dict[str, Curves]
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Voxels by predicted probability: how many, what was said on average and how often it was true, each (n,)."""
+    """Voxels by calibrated probability: how many, what was said on average and how often it was true, each (n,)."""
 
     voxels: np.ndarray
     said: np.ndarray
@@ -43,19 +58,27 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error: mean |said - true| over the voxels."""
+        """Expected calibration error: mean |said - true| over the voxels; 0 where there are none."""
+        if not self.voxels.size:
+            return 0.0
         return float(np.average(np.abs(self.said - self.true), weights=self.voxels))
 
 
 def none() -> Calibration:
-    """Temperatures of 1, thresholds of one half."""
+    """Temperatures of 1, thresholds of one half, probabilities as they are said."""
     names = [subset_name(subset) for subset in SUBSETS]
-    return Calibration(dict.fromkeys(names, 1.0), {name: dict.fromkeys(REGIONS, HALF) for name in names})
+    thresholds = {name: dict.fromkeys(REGIONS, HALF) for name in names}
+    return Calibration(dict.fromkeys(names, 1.0), thresholds, {})
 
 
 def halved(calibration: Calibration) -> Calibration:
-    """The same temperatures, thresholds of one half."""
-    return Calibration(calibration.temperatures, none().thresholds)
+    """The same temperatures and curves, thresholds of one half."""
+    return replace(calibration, thresholds=none().thresholds)
+
+
+def with_curves(calibration: Calibration, regions: Collection[str]) -> Calibration:
+    """The same without the curves of other regions."""
+    return replace(calibration, curves={region: calibration.curves[region] for region in REGIONS if region in regions})
 
 
 def stored(package: ModelPackage) -> Calibration:
@@ -63,15 +86,16 @@ def stored(package: ModelPackage) -> Calibration:
     return Calibration(
         {subset_name(subset): package.temperature(subset) for subset in SUBSETS},
         {subset_name(subset): package.thresholds(subset) for subset in SUBSETS},
+        package.card.get("calibration", {}),
     )
 
 
 def fit(counts: Counts) -> Calibration:
-    """The temperature with the least cross-entropy, then the thresholds with the best mean Dice.
+    """The temperature with the least cross-entropy, then the thresholds with the best mean Dice, and the curves.
 
-    Both count every study alike. Thresholds do not fall from WT to TC to ET: regions are nested, and so are their masks
-    then. Those no better than one half for all by SMALLEST_GAIN per region are not taken. Guo et al., On calibration of
-    modern neural networks, ICML 2017, for the temperatures.
+    The first two count every study alike, the curves every voxel of all subsets. Thresholds do not fall from WT to TC
+    to ET: regions are nested, and so are their masks then. Those no better than one half for all by SMALLEST_GAIN per
+    region are not taken. Guo et al., On calibration of modern neural networks, ICML 2017, for the temperatures.
     """
     temperatures, thresholds = {}, {}
     for place, subset in enumerate(map(subset_name, SUBSETS)):
@@ -87,7 +111,32 @@ def fit(counts: Counts) -> Calibration:
         best, half = max(totals, key=totals.get), (HALF,) * len(REGIONS)
         taken = best if totals[best] > totals[half] + SMALLEST_GAIN * len(REGIONS) else half
         thresholds[subset] = dict(zip(REGIONS, taken))
-    return Calibration(temperatures, thresholds)
+    curves = {
+        region: {
+            one: curve(sum(counts.voxels[:, place, step, number].sum(axis=0) for place, step in _at(temperatures, one)))
+            for one in GROUPS
+        }
+        for number, region in enumerate(REGIONS)
+    }
+    return Calibration(temperatures, thresholds, curves)
+
+
+def curve(voxels: np.ndarray) -> list[list[float]]:
+    """(2, BINS) voxels -> points [said, true]: the rising curve nearest to the shares that were true between EDGES.
+
+    Isotonic regression: Zadrozny and Elkan, Transforming classifier scores into accurate multiclass probability
+    estimates, KDD 2002. It begins at 0, where nearly all voxels of a head are.
+    """
+    first = [_first(edge) for edge in EDGES]
+    total, true, said = (
+        np.add.reduceat(values, first) for values in (voxels.sum(axis=0), voxels[1], voxels.sum(axis=0) * _CENTRES)
+    )
+    there = total > 0
+    fitted = isotonic_regression(true[there] / total[there], weights=total[there])
+    blocks = fitted.blocks[:-1]
+    means = np.add.reduceat(said[there], blocks) / np.add.reduceat(total[there], blocks)
+    points = zip(means.tolist(), fitted.x[blocks].tolist(), strict=True)
+    return [[0.0, 0.0], *([round(number, DIGITS) for number in point] for point in points)]
 
 
 def rows(counts: Counts, calibration: Calibration) -> list[Row]:
@@ -122,34 +171,70 @@ def reliability(
 
     Args:
         calibrations: patient -> what was fitted without this patient.
-        least: smallest probability that counts; most voxels of a head are far from any tumour, and near 0.
+        least: smallest calibrated probability that counts; most voxels of a head are far from any tumour, and near 0.
         parts: of 0 to 1, each a point of the curve; those without voxels are left out.
     """
     number = list(REGIONS).index(region)
-    total = np.zeros((2, BINS))
+    voxels, said, true = np.zeros((3, parts))
     for study, patient in enumerate(counts.patients):
-        for place, subset in enumerate(map(subset_name, SUBSETS)):
-            step = TEMPERATURES.index(calibrations[patient].temperatures[subset])
-            total += counts.voxels[study, place, step, number]
-    total[:, : _first(least)] = 0
-    voxels = total.sum(axis=0).reshape(parts, -1)
-    said = (total.sum(axis=0) * _CENTRES).reshape(parts, -1).sum(axis=1)
-    true = total[1].reshape(parts, -1).sum(axis=1)
-    kept = voxels.sum(axis=1) > 0
-    all_of = voxels.sum(axis=1)[kept]
-    return Reliability(all_of, said[kept] / all_of, true[kept] / all_of)
+        own = calibrations[patient]
+        for one in GROUPS:
+            curve = own.curves[region][one] if region in own.curves else AS_SAID
+            honest = np.array([calibrated_number(centre, curve) for centre in _CENTRES])
+            found = sum(counts.voxels[study, place, step, number] for place, step in _at(own.temperatures, one))
+            part, counted = np.minimum((honest * parts).astype(int), parts - 1), honest >= least
+            for total, values in ((voxels, found.sum(axis=0)), (said, found.sum(axis=0) * honest), (true, found[1])):
+                np.add.at(total, part[counted], values[counted])
+    kept = voxels > 0
+    return Reliability(voxels[kept], said[kept] / voxels[kept], true[kept] / voxels[kept])
 
 
-def curves(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, dict[str, Any]]:
-    """The reliability of each region from LEAST on, as plain values for a JSON file."""
-    found = {region: reliability(counts, calibrations, region, LEAST) for region in REGIONS}
+def honesty(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, Any]:
+    """How far probabilities from LEAST on can be believed, as plain values for a JSON file.
+
+    Args:
+        calibrations: as for reliability.
+
+    Returns:
+        calibrated, as_said: region -> reliability, with the calibrations and as the network says. patients: patient ->
+        region -> of the calibrated probabilities of this patient alone the error, and the means of said and true.
+    """
+    plain = dict.fromkeys(calibrations, none())
     return {
-        region: {
-            "error": one.error,
-            **{key: getattr(one, key).round(5).tolist() for key in ("voxels", "said", "true")},
-        }
-        for region, one in found.items()
-    }
+        "calibrated": {region: _curve_of(reliability(counts, calibrations, region, LEAST)) for region in REGIONS},
+        "as_said": {region: _curve_of(reliability(counts, plain, region, LEAST)) for region in REGIONS},
+        "patients": {
+            one.patients[0]: {
+                region: _means_of(reliability(one, calibrations, region, LEAST)) for region in REGIONS
+            }
+            for one in apart(counts)
+        },
+    }  # fmt: skip
+
+
+def error_of_patients(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
+    """Mean of the errors of each patient alone, of probabilities from LEAST on."""
+    return float(np.mean([reliability(one, calibrations, region, LEAST).error for one in apart(counts)]))
+
+
+def _curve_of(one: Reliability) -> dict[str, Any]:
+    lists = {key: getattr(one, key).round(DIGITS).tolist() for key in ("voxels", "said", "true")}
+    return {"error": round(one.error, DIGITS), **lists}
+
+
+def _means_of(one: Reliability) -> dict[str, float]:
+    total = max(one.voxels.sum(), 1)
+    means = {key: (one.voxels * getattr(one, key)).sum() / total for key in ("said", "true")}
+    return {"error": round(one.error, DIGITS), **{key: round(float(mean), DIGITS) for key, mean in means.items()}}
+
+
+def _at(temperatures: dict[str, float], one: str) -> list[tuple[int, int]]:
+    """For each subset of a group its place and that of its temperature."""
+    return [
+        (place, TEMPERATURES.index(temperatures[subset_name(subset)]))
+        for place, subset in enumerate(SUBSETS)
+        if group(subset) == one
+    ]
 
 
 def _first(threshold: float) -> int:

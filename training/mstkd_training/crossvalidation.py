@@ -18,7 +18,18 @@ from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import continuity, counts, evaluate
-from .calibration import SMALLEST_GAIN, Calibration, curves, fit, halved, none, rows, stored
+from .calibration import (
+    SMALLEST_GAIN,
+    Calibration,
+    error_of_patients,
+    fit,
+    halved,
+    honesty,
+    none,
+    rows,
+    stored,
+    with_curves,
+)
 from .config import Config
 from .continuity import as_trained, told
 from .counts import Counts
@@ -28,6 +39,10 @@ from .rows import Row
 from .tables import table
 
 FILE = "crossvalidation.json"
+FORMAT = 2
+"""2: with curves in its calibrations."""
+SMALLEST_CORRECTION = 0.01
+"""Mean calibration error of single patients that curves must take away to be used."""
 
 
 def crossvalidate(config: Config) -> dict[str, Any]:
@@ -35,7 +50,8 @@ def crossvalidate(config: Config) -> dict[str, Any]:
 
     A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
     what a package of all patients stores is fitted on all of them. Thresholds other than one half are taken only if
-    they gain SMALLEST_GAIN on studies that they were not fitted on. The patients of a single fold calibrate each other.
+    they gain SMALLEST_GAIN on studies that they were not fitted on, a region's curves only if they take away
+    SMALLEST_CORRECTION of the mean error of single patients, alike. The patients of a single fold calibrate each other.
 
     Raises:
         ValueError: the configuration has no folds, or a single one with less than two patients.
@@ -56,8 +72,10 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     plain = [halved(one) for one in fitted]
     if _mean(found) <= _mean(_rows(parts, plain)) + SMALLEST_GAIN:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
-    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
+    helped = [region for region in REGIONS if _curve_helps(parts, fitted, region)]
+    of_all, fitted = with_curves(of_all, helped), [with_curves(one, helped) for one in fitted]
     record = {
+        "format": FORMAT,
         "folds": [list(fold) for fold in config.data.folds],
         "weights": [counts.digest(one.network) for one in trained],
         "mirror": config.mirror,
@@ -66,8 +84,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
             "all": asdict(of_all),
             "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [halved(of_all)])],
         },
-        "reliability": curves(everyone, own),
-        "reliability_of_folds": [curves(part, own) for part in parts],
+        "reliability": honesty(everyone, _by_patient(parts, fitted)),
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],
     }
@@ -93,13 +110,15 @@ def record_of(config: Config) -> dict[str, Any] | None:
     """The record of the run that a run is, or is a fold of; None if there is none yet.
 
     Raises:
-        ValueError: a fold has other weights or patients by now, or the configuration uses them otherwise.
+        ValueError: it is of an earlier format, a fold has other weights or patients by now, or the configuration uses
+            them otherwise.
     """
     whole = config.whole
     if not (whole.folder / FILE).exists():
         return None
     record = read(whole.folder)
-    now = {"mirror": config.mirror, "tile": config.tile and list(config.tile), "weights": list(record["weights"])}
+    now = {"format": FORMAT, "mirror": config.mirror, "tile": config.tile and list(config.tile)}
+    now["weights"] = list(record["weights"])
     now["folds"] = [list(fold) for fold in config.data.folds]
     for number in range(len(config.data.folds) if record.get("folds") == now["folds"] else 0):
         if (whole.of_fold(number).folder / "checkpoint.pt").exists():
@@ -116,7 +135,8 @@ def calibration_of(record: dict[str, Any] | None, fold: int | None) -> Calibrati
     """What the package of a cross-validated run stores: fitted without those who test the fold, or on all.
 
     Of a single fold those who test it are all there are. Its thresholds stay at one half, so that its Dice is not that
-    of thresholds chosen on it; its temperatures are fitted on its own patients, those of the record's rows are not.
+    of thresholds chosen on it; its temperatures and curves are fitted on its own patients, those of the record's rows
+    are not.
     """
     if record is None:
         return none()
@@ -162,7 +182,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         "command": " ; ".join(record["command"] for record in records),
         "table": table(found),
         "rows": found,
-        "reliability": records[0]["reliability"] if len(records) == 1 else {},
+        "reliability": evaluate.reliability_in(records[0], package) if len(records) == 1 else {},
     }
 
 
@@ -205,6 +225,19 @@ def _rows(parts: Sequence[Counts], calibrations: Sequence[Calibration]) -> list[
 
 def _mean(found: Sequence[Row]) -> float:
     return float(np.mean([row[f"{region}_dice"] for row in found for region in REGIONS]))
+
+
+def _curve_helps(parts: Sequence[Counts], fitted: Sequence[Calibration], region: str) -> bool:
+    everyone = counts.joined(parts)
+    with_it, without = (
+        error_of_patients(everyone, _by_patient(parts, some), region)
+        for some in (fitted, [with_curves(one, ()) for one in fitted])
+    )
+    return with_it < without - SMALLEST_CORRECTION
+
+
+def _by_patient(parts: Sequence[Counts], fitted: Sequence[Calibration]) -> dict[str, Calibration]:
+    return {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
 
 
 def _trained(fold: Config) -> Trained:

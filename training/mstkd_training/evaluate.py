@@ -21,7 +21,7 @@ from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 from MSTKDSegmenterLib.engine.study import study_from_files
 from tqdm import tqdm
 
-from .calibration import curves, stored
+from .calibration import honesty, stored
 from .cases import Case, find_cases
 from .config import Config
 from .continuity import FILE as RUN
@@ -139,11 +139,11 @@ def to_measure(folder: Path, config: Config) -> ModelPackage:
     return package
 
 
-def reliability(config: Config, package: ModelPackage) -> dict[str, dict[str, Any]]:
-    """Curves of what the package says about the test patients, on the working grid; see calibration.curves."""
+def reliability(config: Config, package: ModelPackage) -> dict[str, Any]:
+    """How far what the package says about the test patients can be believed, on the working grid."""
     path = config.folder / "evaluation.counts.npz"
     found = of_test_patients(config, package.network(), path, package.mirror, package.tile)
-    return curves(found, dict.fromkeys(found.patients, stored(package)))
+    return honesty(found, dict.fromkeys(found.patients, stored(package)))
 
 
 def use(package: ModelPackage) -> dict[str, Any]:
@@ -160,6 +160,14 @@ def is_of(evaluation: dict[str, Any], package: ModelPackage) -> bool:
     """Whether an evaluation's record is of these weights, used as the package uses them."""
     # those of before their use was noted have none
     return evaluation["sha256"] == package.sha256 and evaluation.get("use", use(package)) == use(package)
+
+
+def reliability_in(evaluation: dict[str, Any], package: ModelPackage) -> dict[str, Any]:
+    """What an evaluation's record says of a package's probabilities; nothing if it has other curves by now."""
+    if evaluation.get("calibration") != package.card.get("calibration", {}):
+        print("the evaluation is of other curves of probabilities, so the card says nothing of them: run eval.py again")
+        return {}
+    return evaluation["reliability"]
 
 
 def _belongs_to(config: Config, package: ModelPackage) -> dict[str, Any]:
@@ -184,9 +192,7 @@ def _engine() -> str:
     return content.hexdigest()
 
 
-def write(
-    config: Config, rows: list[Row], package: ModelPackage, command: str, reliability: dict[str, dict[str, Any]]
-) -> str:
+def write(config: Config, rows: list[Row], package: ModelPackage, command: str, reliability: dict[str, Any]) -> str:
     """evaluation.json, .csv and .md in the run's folder, and the text of the last.
 
     The numbers are tied to the weights they belong to and how these are used; `command` is the one that was run.
@@ -201,6 +207,7 @@ def write(
         "command": command,
         "table": table(rows),
         "refused": refusals(rows),
+        "calibration": package.card.get("calibration", {}),
         "reliability": reliability,
         "rows": rows,
     }

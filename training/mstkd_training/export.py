@@ -44,9 +44,9 @@ MEASURED_IN = ("data.folds", "init_folds")
 def export(config: Config, folder: Path, unfinished: bool = False) -> packages.ModelPackage:
     """Write the run's student as a package with a model card, README.md.
 
-    Its quality table is the run's evaluation, if that is of these weights, or that of all its folds. Temperatures and
-    thresholds are from its cross-validation, if there is one. What the network is and whom it has seen comes from the
-    run's own configuration.
+    Its quality table is the run's evaluation, if that is of these weights, or that of all its folds. Temperatures,
+    thresholds and curves are from its cross-validation, if there is one. What the network is and whom it has seen comes
+    from the run's own configuration.
 
     Args:
         unfinished: of a run that has not come to its last step too, with a warning.
@@ -115,10 +115,11 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
-        "version": "0.4.0",
+        "version": "0.5.0",
         "spacing_mm": config.data.spacing,
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
+        "calibration": calibration.curves,
         "mirror": config.mirror,
         "tile": config.tile and list(config.tile),
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
@@ -137,8 +138,8 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
         card["quality"] = {key: measured[key] for key in ("measured_on", "command", "table")}
         card["data"] += _measured_by(config)
     written = packages.write(folder, network, card)
-    curves = (record or measured or {}).get("reliability", {})
-    model_card.write(folder, written, measured["rows"] if measured else [], curves, record is not None)
+    reliability = (record or measured or {}).get("reliability", {})
+    model_card.write(folder, written, measured["rows"] if measured else [], reliability, record is not None)
     return written
 
 
@@ -150,7 +151,9 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
     if not path.exists():
         return None
     evaluation = evaluate.read(config.folder)
-    return evaluation if belongs(evaluation, package, path) else None
+    if not belongs(evaluation, package, path):
+        return None
+    return {**evaluation, "reliability": evaluate.reliability_in(evaluation, package)}
 
 
 def _data(config: Config) -> str:

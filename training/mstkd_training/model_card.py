@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
+from MSTKDSegmenterLib.engine.calibration import calibrated_number
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
 from . import plots
-from .calibration import LEAST
+from .calibration import HALF, LEAST
 from .files import write_text
 from .statistics import Row, estimate_rows
 from .tables import ALL, NAMES, of
@@ -23,24 +25,24 @@ def write(
     folder: Path,
     package: ModelPackage,
     rows: Sequence[Row],
-    curves: Mapping[str, Mapping[str, Any]],
+    reliability: Mapping[str, Any],
     crossvalidated: bool = False,
 ) -> None:
-    """Write README.md, and reliability.png if there are curves; the arguments as for `document`."""
-    if curves:
-        plots.reliability(curves, folder / "reliability.png")
-    write_text(document(package, rows, curves, crossvalidated), folder / "README.md")
+    """Write README.md, and reliability.png if it was measured; the arguments as for `document`."""
+    if reliability:
+        plots.reliability(reliability, folder / "reliability.png")
+    write_text(document(package, rows, reliability, crossvalidated), folder / "README.md")
 
 
 def document(
-    package: ModelPackage, rows: Sequence[Row], curves: Mapping[str, Mapping[str, Any]], crossvalidated: bool = False
+    package: ModelPackage, rows: Sequence[Row], reliability: Mapping[str, Any], crossvalidated: bool = False
 ) -> str:
     """As Markdown.
 
     Args:
         rows: of an evaluation on the native grid; may be empty.
-        curves: reliability by region, see calibration.curves; may be empty.
-        crossvalidated: whether the curves are of a cross-validation, not of the package as it is.
+        reliability: see calibration.honesty; may be empty.
+        crossvalidated: whether that is of a cross-validation, not of the package as it is.
     """
     configuration = package.card["training"]["configuration"]
     teacher = configuration["teacher"]["kind"]
@@ -65,16 +67,8 @@ def document(
         parts += ["## Enhancing tumour that is not there", _false(rows)]
     else:
         parts += ["## Quality", "Not measured."]
-    if curves:
-        errors = ", ".join(f"{region} {curve['error']:.3f}" for region, curve in curves.items())
-        others = "each calibrated on the others, as the package is on all of them"
-        whom = others if crossvalidated else "the studies above"
-        parts += [
-            "## Calibration",
-            "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
-            f"studies ({whom}), for voxels with p of {LEAST:g} or more. Expected calibration error: {errors}.\n\n"
-            "![Reliability curves](reliability.png)",
-        ]
+    if reliability:
+        parts += ["## Calibration", *_calibration(package, reliability, crossvalidated)]
     parts += ["## Citations", "\n".join(f"* {text}" for text in package.citation)]
     return "\n\n".join(parts) + "\n"
 
@@ -90,6 +84,50 @@ def _steps(package: ModelPackage) -> str:
     told = f"{training['step']} steps" + (f", after those of {chain(before)}" if before else "")
     share = training.get("start_share")
     return f"{told}; {share:.0%} of the weights are those before these steps" if share else told
+
+
+def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossvalidated: bool) -> list[str]:
+    others = "each calibrated on the others, as the package is on all of them"
+    whom = others if crossvalidated else "the studies above"
+    calibrated, as_said = (
+        {region: curve["error"] for region, curve in reliability[key].items()} for key in ("calibrated", "as_said")
+    )
+    alone = []
+    for region in REGIONS:
+        errors = {patient: of_regions[region]["error"] for patient, of_regions in reliability["patients"].items()}
+        worst = max(errors, key=errors.get)
+        alone.append(f"{region} {mean(errors.values()):.3f} ({worst} {errors[worst]:.2f})")
+    return [
+        *_curves(package),
+        "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
+        f"studies ({whom}), for voxels with p of {LEAST:g} or more. Expected calibration error: "
+        f"{_numbers(calibrated, 3)}; as the network itself says: {_numbers(as_said, 3)}. That is of all patients "
+        f"together. Of one alone it is, on average (and at worst), {', '.join(alone)}.",
+        "![Reliability curves](reliability.png)",
+    ]
+
+
+def _curves(package: ModelPackage) -> list[str]:
+    """What the package's curves do; nothing if it has none."""
+    curves = package.card.get("calibration", {})
+    if not curves:
+        return []
+    halves, most = [], []
+    for region, of_groups in curves.items():
+        halves.append(
+            f"{region} " + ", ".join(f"{calibrated_number(HALF, one):.2f} {name}" for name, one in of_groups.items())
+        )
+        most.append(f"{region} " + ", ".join(f"{one[-1][1]:.2f} {name}" for name, one in of_groups.items()))
+    return [
+        f"The probabilities of {' and '.join(curves)} that are written are calibrated: rising curves in model.json "
+        "lead from what the network says to how often that was true. Regions begin where the network says their "
+        f"threshold; one half is calibrated {'; '.join(halves)}. No voxel gets more than {'; '.join(most)}."
+        + "".join(f" Those of {region} are the network's own." for region in REGIONS if region not in curves)
+    ]
+
+
+def _numbers(values: Mapping[str, float], digits: int) -> str:
+    return ", ".join(f"{region} {value:.{digits}f}" for region, value in values.items())
 
 
 def _quality(rows: Sequence[Row], package: ModelPackage) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -16,7 +17,7 @@ from MSTKDSegmenterLib.scene.terminology import APPEARANCES
 
 DPI = 150
 OPACITY = 0.65
-INK, FAINT = "#1c2430", "#d9dde3"
+INK, GREY, FAINT = "#1c2430", "#8a94a3", "#d9dde3"
 NAMES = {"WT": "whole tumour", "TC": "tumour core", "ET": "enhancing tumour"}
 
 
@@ -57,13 +58,17 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -
     figure.savefig(path, dpi=DPI)
 
 
-def reliability(curves: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:
-    """Region -> voxels, said, true and error as crossvalidation.json has them: what was said against what was true."""
-    figure = new_figure(3 * len(curves), 3.3)
-    for axes, (region, curve) in zip(figure.subplots(1, len(curves), sharey=True), curves.items(), strict=True):
+def reliability(found: Mapping[str, Any], path: Path) -> None:
+    """See calibration.honesty: by region, what was said against what was true, calibrated and as the network says."""
+    figure = new_figure(3 * len(REGIONS), 3.3)
+    for axes, region in zip(figure.subplots(1, len(REGIONS), sharey=True), REGIONS, strict=True):
         axes.plot((0, 1), (0, 1), color=FAINT)
-        axes.plot(curve["said"], curve["true"], marker="o", markersize=3, color=INK)
-        axes.set_title(f"{NAMES[region]}, error {curve['error']:.3f}", fontsize=9)
+        for key, line, colour in (("as_said", "--", GREY), ("calibrated", "-", INK)):
+            curve = found[key][region]
+            label = f"{key.replace('_', ' ')}, error {curve['error']:.3f}"
+            axes.plot(curve["said"], curve["true"], line, marker="o", markersize=3, color=colour, label=label)
+        axes.legend(fontsize=7, frameon=False, loc="upper left")
+        axes.set_title(NAMES[region], fontsize=9)
         axes.set_xlabel("probability said", fontsize=8)
         axes.tick_params(labelsize=8)
     figure.axes[0].set_ylabel("share that was true", fontsize=8)

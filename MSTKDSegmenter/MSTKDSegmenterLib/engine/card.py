@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import normalise
+from .calibration import GROUPS
 from .errors import PackageError
 from .regions import CLASSES, REGIONS
 from .sequences import SEQUENCES, SUBSETS, subset_name
@@ -94,6 +95,12 @@ def check(card: Mapping[str, Any], file: Path) -> None:
         "temperatures",
         f"numbers from {COLDEST} to {HOTTEST} for single subsets",
     )
+    need(
+        _calibration(card.get("calibration", {}), regions),
+        "calibration",
+        f"for {', '.join(regions)}, where wanted, curves {' and '.join(GROUPS)}: two or more points [said, true], both "
+        "from 0 to 1 and rising",
+    )
     need(isinstance(card.get("mirror", False), bool), "mirror", "true or false")
     need(_tile(card.get("tile")), "tile", f"three whole numbers of voxels from {LEAST_TILE} to {LARGEST_TILE}, or null")
     need(
@@ -127,6 +134,26 @@ def _temperatures(value: object, subsets: list[str]) -> bool:
     return isinstance(value, dict) and all(
         subset in subsets and _number(number, COLDEST, HOTTEST) for subset, number in value.items()
     )
+
+
+def _calibration(value: object, regions: list[str]) -> bool:
+    return isinstance(value, dict) and all(
+        region in regions
+        and isinstance(curves, dict)
+        and set(curves) == set(GROUPS)
+        and all(map(_curve, curves.values()))
+        for region, curves in value.items()
+    )
+
+
+def _curve(points: object) -> bool:
+    """Whether these are two or more pairs of numbers from 0 to 1; the first rise, the second do not fall."""
+    if not isinstance(points, list) or len(points) < 2:
+        return False
+    pairs = (
+        isinstance(point, list) and len(point) == 2 and all(_number(n, 0.0, 1.0) for n in point) for point in points
+    )
+    return all(pairs) and all(one[0] < next_[0] and one[1] <= next_[1] for one, next_ in zip(points, points[1:]))
 
 
 def _tile(value: object) -> bool:

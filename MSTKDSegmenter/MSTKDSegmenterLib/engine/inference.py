@@ -65,7 +65,7 @@ def predict(
         tile: (z, y, x) size of the largest tile in voxels; the whole volume if None. Tiles overlap by half at least, so
             they take several times as long as the whole.
         mirror: average with the prediction for the image mirrored left to right; takes twice as long.
-        temperature: divides the logits, so that probabilities are as often right as they say; see ModelPackage.
+        temperature: divides the logits; see ModelPackage.
 
     Raises:
         Cancelled: on request.

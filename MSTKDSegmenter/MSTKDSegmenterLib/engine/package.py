@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .calibration import Curve, group
 from .card import AGAIN, CONVENTIONS, DESCRIPTION, FORMAT, TEXTS, UPDATE, WEIGHTS, check, refuse
 from .device import require_torch
 from .errors import PackageError
@@ -62,6 +63,11 @@ class ModelPackage:
     def temperature(self, subset: Iterable[str]) -> float:
         """What the logits of a subset are divided by; 1 where the package says nothing."""
         return float(self.card.get("temperatures", {}).get(subset_name(subset), 1.0))
+
+    def calibration(self, region: str, subset: Iterable[str]) -> Curve | None:
+        """From what the network says of a region's voxels to how often that was true; None: it is taken at its word."""
+        curves = self.card.get("calibration", {}).get(region)
+        return None if curves is None else curves[group(subset)]
 
     @property
     def mirror(self) -> bool:
@@ -157,8 +163,8 @@ def write(folder: str | os.PathLike[str], network: MSTKDNet, card: Mapping[str, 
         folder: the package folder; its parent exists.
         network: the trained network.
         card: kind, name, version, spacing_mm, thresholds, licence, data, intended_use, citation and quality, as they
-            shall stand in model.json; temperatures, mirror and tile where wanted. The rest (format, network, weights,
-            CONVENTIONS of the kind) is filled in.
+            shall stand in model.json; temperatures, calibration, mirror and tile where wanted. The rest (format,
+            network, weights, CONVENTIONS of the kind) is filled in.
 
     Returns:
         The package, read back and verified.

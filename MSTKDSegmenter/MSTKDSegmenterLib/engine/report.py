@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .. import __version__
+from .calibration import calibrated_number
 from .geometry import Grid
 from .harmonise import Harmonised
 from .inference import Prediction
@@ -39,6 +40,7 @@ def build_report(
     brain_ml = float(np.count_nonzero(harmonised.brain)) * float(np.prod(harmonised.grid.spacing)) / 1000
     quality = package.quality.table
     expected = outlook(quality, study.subset)
+    thresholds = package.thresholds(study.subset)
     warnings = findings(masks, harmonised.reference_grid, study.subset, quality, brain_ml)
     record = harmonised.record
     if quality:
@@ -63,7 +65,12 @@ def build_report(
             "licence": package.licence,
             "citation": list(package.citation),
             "measured_on": len(package.quality.measured_on),
-            "thresholds": package.thresholds(study.subset),
+            "thresholds": thresholds,
+            "thresholds_calibrated": {
+                region: round(calibrated_number(value, curve), 4)
+                for region, value in thresholds.items()
+                if (curve := package.calibration(region, study.subset)) is not None
+            },
             "temperature": package.temperature(study.subset),
             "mirror": package.mirror,
         },

@@ -169,12 +169,17 @@ def _decision(model: Mapping[str, Any]) -> dict[str, str]:
     """How probabilities became masks; nothing in reports that were written before this was noted."""
     if "thresholds" not in model:
         return {}
-    thresholds = ", ".join(f"{region} {value:.2f}" for region, value in model["thresholds"].items())
+    calibrated = model.get("thresholds_calibrated", {})
     return {
-        "Thresholds": thresholds,
+        "Thresholds": _by_region(model["thresholds"]),
+        **({"These in calibrated probabilities": _by_region(calibrated)} if calibrated else {}),
         "Temperature of the logits": f"{model['temperature']:g}",
         "Mirrored image": "looked at too, and averaged" if model["mirror"] else "not used",
     }
+
+
+def _by_region(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{region} {value:.2f}" for region, value in values.items())
 
 
 def _words(body: Element, report: Mapping[str, Any]) -> None:

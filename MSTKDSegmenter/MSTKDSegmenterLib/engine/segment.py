@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from .calibration import AS_SAID, Curve, calibrated
 from .device import choose_device
 from .geometry import Grid
 from .harmonise import harmonise, to_reference
@@ -22,7 +23,7 @@ from .report import build_report
 from .study import Study
 
 Keep = Callable[[str, sitk.Image], None]
-"""Takes a region (WT, TC or ET) and its probabilities: float32, 0 to 1, on the native grid of the reference."""
+"""Takes a region (WT, TC or ET) and its probability, float32 from 0 to 1 on the reference's native grid."""
 
 
 @dataclass
@@ -52,7 +53,8 @@ def segment(
         progress: called with an Event now and then, from this thread.
         cancelled: asked often; once it answers True, Cancelled is raised within two seconds.
         keep: called with each region and its probabilities, to write or to keep them: three of them at once would take
-            more memory than all the rest, so they are not part of the result.
+            more memory than all the rest, so they are not part of the result. They are calibrated where the package has
+            curves; masks begin where the network itself says the threshold, the report has what that is then.
 
     Raises:
         UnusableInput: the study cannot be segmented (no brain, sequences of different bodies, ...), or the device that
@@ -79,17 +81,23 @@ def segment(
     with _timed(seconds, "back to the reference"):
         job.report("back to the reference", 0.85, f"on the grid of {harmonised.reference}")
         native = to_reference(region_probabilities(prediction.probabilities), harmonised)
-        regions = masks(_kept(native, harmonised.reference_grid, keep), package.thresholds(study.subset))
+        curves = {region: package.calibration(region, study.subset) or AS_SAID for region in REGIONS}
+        regions = masks(_kept(native, harmonised.reference_grid, curves, keep), package.thresholds(study.subset))
     seconds["total"] = sum(seconds.values())
     report = build_report(study, package, harmonised, prediction, regions, seconds)
     job.report("done", 1.0, "segmented")
     return Result(regions, exclusive_labels(regions), harmonised.reference_grid, report)
 
 
-def _kept(native: Iterator[np.ndarray], grid: Grid, keep: Keep | None) -> Iterator[np.ndarray]:
+def _kept(
+    native: Iterator[np.ndarray], grid: Grid, curves: Mapping[str, Curve], keep: Keep | None
+) -> Iterator[np.ndarray]:
+    """The network's own probabilities as they come, the calibrated ones to `keep`."""
+    outer: np.ndarray | None = None
     for region, probability in zip(REGIONS, native):
         if keep is not None:
-            keep(region, grid.image(probability))
+            outer = calibrated(probability, curves[region], outer)
+            keep(region, grid.image(outer))
         yield probability
 
 

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
 from .errors import UnusableInput
 from .nifti_header import check_nifti
+from .regions import REGIONS
+
+PROBABILITIES = {region: f"probability_{region}.nrrd" for region in REGIONS}
+"""Names of the files of probabilities."""
+STEP = 1 / 4096
+"""Between two probabilities that are told apart in the files."""
 
 
 def write_image(image: sitk.Image, path: Path, compressed: bool = True) -> None:
@@ -25,3 +32,15 @@ def write_image(image: sitk.Image, path: Path, compressed: bool = True) -> None:
         raise OSError(f"{path} was not written in full") from error
     except RuntimeError as error:
         raise OSError(f"{path} was not written: {str(error).splitlines()[-1]}") from error
+
+
+def write_probability(probability: sitk.Image, path: Path) -> None:
+    """Write rounded to STEP, so that it packs to a few per cent: the last bits of a network's output are noise.
+
+    Raises:
+        OSError: as write_image.
+    """
+    steps = np.round(np.clip(sitk.GetArrayViewFromImage(probability), 0, 1) / np.float32(STEP))
+    rounded = sitk.GetImageFromArray(steps * np.float32(STEP))
+    rounded.CopyInformation(probability)
+    write_image(rounded, path)
