@@ -413,11 +413,12 @@ def refuse_to_place(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("delay", [0.3, 1.0, 1.7, 2.4])
 def test_a_signal_at_any_time_ends_the_command_and_nothing_is_half_written(
-    study: dict, tiny_package: Path, tmp_path: Path, number: int, delay: float
+    study: dict, tiny_package: Path, tmp_path: Path, name: str, delay: float
 ) -> None:
+    number = getattr(signal, name)
     out = tmp_path / "out"
     flags = [item for name, path in study.items() for item in (f"--{name}", path)]
     command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", "segment", *flags, "-o", out, "--model", tiny_package]

@@ -201,7 +201,7 @@ class TestCard:
         assert panel.ui.expectationSection.text == "What to expect from FLAIR+T1"
         for region, dice in table.items():
             assert getattr(panel.ui, f"expectedDice{region}").text == f"{dice:.2f}"
-            expected = "good" if dice >= 0.75 else "fair" if dice >= 0.5 else "not reliable"
+            expected = "good" if round(dice, 2) >= 0.75 else "fair" if round(dice, 2) >= 0.5 else "not reliable"
             assert getattr(panel.ui, f"expectedGrade{region}").text == expected
             assert not getattr(panel.ui, f"expectedIcon{region}").content.pixmap().isNull()
 

@@ -30,6 +30,14 @@ def test_grades_follow_the_measured_dice() -> None:
     assert grades == {"WT": "good", "TC": "fair", "ET": "not reliable"}
 
 
+def test_a_grade_fits_the_number_beside_it_which_has_two_digits() -> None:
+    table = {"T2": {"WT": 0.7451, "TC": 0.4951, "ET": 0.4949}}
+    shown = {
+        region: (f"{expected.dice:.2f}", expected.grade) for region, expected in expectations(table, ["T2"]).items()
+    }
+    assert shown == {"WT": ("0.75", "good"), "TC": ("0.50", "fair"), "ET": ("0.49", "not reliable")}
+
+
 def test_a_subset_without_measurement_has_no_expectation_and_that_is_said() -> None:
     assert expectations(TABLE, ["T1"]) == {}
     assert any("no measured quality for T1" in line for line in findings(box(3), GRID, ["T1"], TABLE, 10.0))
@@ -83,7 +91,7 @@ def test_the_outlook_of_the_shipped_model_grades_every_region_of_every_subset() 
     for subset in SUBSETS:
         ahead = outlook(table, subset)
         assert set(ahead.regions) == {"WT", "TC", "ET"}
-        assert set(ahead.unsupported) == {r for r, dice in table[subset_name(subset)].items() if dice < 0.5}
+        assert set(ahead.unsupported) == {r for r, dice in table[subset_name(subset)].items() if round(dice, 2) < 0.5}
         assert ahead.helpful is None or ahead.helpful.sequence not in subset
 
 

@@ -20,8 +20,8 @@ STOPPED = "Stopped on request; nothing was written."
 
 
 class Stop:
-    """While it is entered: listens for SIGTERM, SIGINT and further ways to be told, and ends the process if it has not
-    stopped by itself after GRACE. To be entered in the main thread.
+    """While it is entered: listens for SIGTERM, SIGINT, SIGHUP and further ways to be told, and ends the process if it
+    has not stopped by itself after GRACE. To be entered in the main thread. SIGHUP stays ignored after `nohup`.
 
     One long computation in C keeps Python's own signal handlers waiting, and an exception out of one may hit a library
     that is just being imported. So a thread listens, and the job asks `requested.is_set`.
@@ -48,7 +48,7 @@ class Stop:
             os.set_blocking(self._wakeup, False)
         # C code writes the number of the signal there at once, whichever thread it reaches and whatever Python is at
         self._before = signal.set_wakeup_fd(self._wakeup)
-        self._handlers = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGTERM, signal.SIGINT)}
+        self._handlers = {n: signal.signal(n, lambda *_: None) for n in _signals()}
         for way in (*self._ways, lambda: os.read(heard, 1)):
             threading.Thread(target=self._end_when, args=(way,), daemon=True).start()
         return self
@@ -85,3 +85,10 @@ class Stop:
             if self.scratch is not None:
                 shutil.rmtree(self.scratch, ignore_errors=True)
             os._exit(1)
+
+
+def _signals() -> list[signal.Signals]:
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers

@@ -22,7 +22,7 @@ QualityTable = Mapping[str, Mapping[str, float]]
 """Subset name -> region -> mean Dice on studies kept out of training when measured."""
 
 GOOD, FAIR = 0.75, 0.5
-"""Mean Dice from which a region counts as good, and below which as not reliable."""
+"""Mean Dice, rounded as it is shown, from which a region counts as good, and below which as not reliable."""
 
 NOT_RELIABLE = "not reliable"
 """The grade of a region that a subset of sequences cannot support."""
@@ -166,9 +166,10 @@ def unlike_measured(stripped: Iterable[bool], thickest_mm: float, registered: bo
 
 
 def _grade(dice: float) -> str:
-    if dice >= GOOD:
+    shown = round(dice, 2)
+    if shown >= GOOD:
         return "good"
-    return "fair" if dice >= FAIR else NOT_RELIABLE
+    return "fair" if shown >= FAIR else NOT_RELIABLE
 
 
 def _most_helpful(table: QualityTable, given: tuple[str, ...]) -> Helpful | None:
