@@ -71,6 +71,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._run: Run | None = None
         self._entered = False
         self._replaced = False
+        self._putBack: Any = None
         # last: without a parent, the base class calls setup()
         super().__init__(parent)
 
@@ -106,8 +107,9 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.modelFolder.validInputChanged.connect(self._onModelFolder)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
-        for event in (scene.StartImportEvent, scene.EndImportEvent, scene.EndCloseEvent):
-            self.addObserver(scene, event, self._onSceneReplaced)
+        self.addObserver(scene, scene.StartImportEvent, self._onSceneStartImport)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneReplaced)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         # before the selectors, which move on to the next volume when theirs is removed
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=10.0)
@@ -210,8 +212,12 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._initializeParameterNode()
             # not before now: references to nodes lead to them only some time after the scene says that it is loaded
             self._parameterNode.Modified()
-            self._choices.accept()
-            self._replaced = False
+            if self._putBack is not None:
+                self._putBack()
+            else:
+                self._choices.accept()
+            self._results.accept()
+            self._replaced, self._putBack = False, None
             self._onParametersModified()
         if self._entered:
             self._inputs.forget()
@@ -219,6 +225,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._update()
 
     def _update(self) -> None:
+        self._choices.confine_vow()
         self._inputs.show(self._choices, self._parameterNode.samePatient)
         self._card.show(self._choices.volumes(), self._parameterNode.modelFolder)
         self._results.show(self._parameterNode.result)
@@ -280,18 +287,31 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAdded(self, caller: Any, event: Any, node: Any) -> None:
-        if self._entered and node.IsA("vtkMRMLScalarVolumeNode"):
+        if self._entered and (node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode")):
             self._proposing.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeAboutToBeRemoved(self, caller: Any, event: Any, node: Any) -> None:
-        if node.IsA("vtkMRMLScalarVolumeNode") and not slicer.mrmlScene.IsBatchProcessing():
+        if slicer.mrmlScene.IsBatchProcessing():
+            return
+        if node.IsA("vtkMRMLScalarVolumeNode"):
             self._choices.release(node)
+            self._proposing.start()
+        elif node.IsA("vtkMRMLSegmentationNode"):
             self._proposing.start()
 
     def _onSceneStartClose(self, caller: Any, event: Any) -> None:
         if self._run is not None:
             self._running.stopping()  # the run has noticed by itself
+
+    def _onSceneStartImport(self, caller: Any, event: Any) -> None:
+        if not self._replaced:  # one after the other may be added before the panel looks again
+            self._putBack = self._choices.kept()
+        self._onSceneReplaced(caller, event)
+
+    def _onSceneEndClose(self, caller: Any, event: Any) -> None:
+        self._putBack = None
+        self._onSceneReplaced(caller, event)
 
     def _onSceneReplaced(self, caller: Any, event: Any) -> None:
         self._replaced = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import time
@@ -47,6 +48,23 @@ def logic():
     return logic_module.MSTKDSegmenterLogic()
 
 
+def bounds(node) -> np.ndarray:
+    """Of a segmentation in the world, RAS: x from and to, and so on."""
+    found = np.zeros(6)
+    node.GetRASBounds(found)
+    return found
+
+
+def finished_after(change, logic, flair, stand_in):
+    """The segmentation of a run during which something changed."""
+    stand_in()
+    run = logic.start({"FLAIR": flair})
+    change()
+    node = logic.finish(run).segmentation
+    run.close()
+    return node
+
+
 class TestLogic:
     def test_it_returns_a_segmentation_node_beside_its_reference(self, logic, flair, stand_in) -> None:
         stand_in()
@@ -66,26 +84,41 @@ class TestLogic:
         flair.SetAndObserveTransformNodeID(transform.GetID())
         stand_in()
         node = logic.segment({"FLAIR": flair})
-        bounds = np.zeros(6)
-        node.GetRASBounds(bounds)
         # voxels 1 to 8 of 4 mm along x, right is minus, then moved by 100
-        assert bounds[:2] == pytest.approx([100 - 8.5 * 4, 100 - 0.5 * 4], abs=2.01)
+        assert bounds(node)[:2] == pytest.approx([100 - 8.5 * 4, 100 - 0.5 * 4], abs=2.01)
         transform.SetMatrixTransformToParent(shift(50.0))
-        node.GetRASBounds(bounds)
-        assert bounds[:2] == pytest.approx([50 - 8.5 * 4, 50 - 0.5 * 4], abs=2.01)
+        assert bounds(node)[:2] == pytest.approx([50 - 8.5 * 4, 50 - 0.5 * 4], abs=2.01)
 
-    def test_a_volume_that_was_moved_meanwhile_leaves_its_segments_where_it_was(self, logic, flair, stand_in) -> None:
+    @pytest.mark.parametrize("distance", [0.05, 100.0])
+    def test_the_segments_lie_on_a_volume_that_was_moved_meanwhile(self, logic, flair, stand_in, distance) -> None:
         transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         flair.SetAndObserveTransformNodeID(transform.GetID())
-        stand_in()
-        run = logic.start({"FLAIR": flair})
+        node = finished_after(lambda: transform.SetMatrixTransformToParent(shift(distance)), logic, flair, stand_in)
+        assert node.GetParentTransformNode() is transform
+        assert bounds(node)[:2] == pytest.approx([distance - 8.5 * 4, distance - 0.5 * 4], abs=2.01)
+        assert not any("while it was segmented" in line for line in logic.report["findings"])
+
+    def test_they_go_under_a_transform_that_the_volume_was_put_under_meanwhile(self, logic, flair, stand_in) -> None:
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+        node = finished_after(lambda: flair.SetAndObserveTransformNodeID(bent.GetID()), logic, flair, stand_in)
+        assert node.GetParentTransformNode() is bent
+
+    def test_a_transform_that_was_hardened_meanwhile_changes_nothing(self, logic, flair, stand_in) -> None:
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
         transform.SetMatrixTransformToParent(shift(100.0))
-        node = logic.finish(run).segmentation
-        run.close()
-        bounds = np.zeros(6)
-        node.GetRASBounds(bounds)
+        flair.SetAndObserveTransformNodeID(transform.GetID())
+        node = finished_after(flair.HardenTransform, logic, flair, stand_in)
         assert node.GetParentTransformNode() is None
-        assert bounds[:2] == pytest.approx([-8.5 * 4, -0.5 * 4], abs=2.01)
+        assert bounds(node)[:2] == pytest.approx([100 - 8.5 * 4, 100 - 0.5 * 4], abs=2.01)
+        assert not any("while it was segmented" in line for line in logic.report["findings"])
+
+    def test_a_volume_that_got_another_geometry_meanwhile_leaves_them_behind_and_that_is_said(
+        self, logic, flair, stand_in
+    ) -> None:
+        node = finished_after(lambda: flair.SetOrigin(500, 0, 0), logic, flair, stand_in)
+        assert bounds(node)[:2] == pytest.approx([-8.5 * 4, -0.5 * 4], abs=2.01)
+        assert logic.report["findings"][0].startswith("'my FLAIR' got another place or geometry while it was segmented")
+        assert json.loads(node.GetAttribute(logic_module.REPORT_ATTRIBUTE)) == logic.report
 
     def test_report_is_kept_and_stored_on_the_node(self, logic, flair, stand_in) -> None:
         stand_in()
@@ -177,6 +210,26 @@ class TestLogic:
         given = {name: flair if node == "flair" else node for name, node in volumes.items()}
         with pytest.raises(ValueError, match="Expected a volume node for one or more of FLAIR, T1, T1ce, T2"):
             logic.segment(given)
+
+    def test_a_node_in_place_of_a_dictionary_is_a_value_error_too(self, logic, flair) -> None:
+        for given in (flair, [flair], "my FLAIR"):
+            with pytest.raises(ValueError, match=r"Expected a volume node for one or more of FLAIR.*'FLAIR': node"):
+                logic.segment(given)
+
+    @pytest.mark.parametrize("kind", ["vtkMRMLSegmentationNode", "vtkMRMLSequenceNode", "vtkMRMLModelNode"])
+    def test_what_is_no_volume_is_a_value_error_that_names_it(self, logic, kind) -> None:
+        node = slicer.mrmlScene.AddNewNodeByClass(kind, "something")
+        for given, told in ((node, rf"'something' \({kind}\)"), (node.GetID(), node.GetID())):
+            with pytest.raises(ValueError, match=f"given as T2 is .*{told}.*, expected a scalar volume node"):
+                logic.segment({"T2": given})
+
+    def test_a_label_map_and_a_result_of_this_module_are_refused(self, logic, flair, stand_in) -> None:
+        stand_in()
+        logic.segment({"FLAIR": flair}, probabilities=True)
+        labels = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+        for node in (logic.result.probabilities["WT"], labels):
+            with pytest.raises(ValueError, match="is a label map or a result of this module"):
+                logic.segment({"FLAIR": node})
 
     def test_the_same_volume_twice_is_a_value_error_that_names_it(self, logic, flair, stand_in) -> None:
         stand_in()
@@ -338,6 +391,55 @@ class TestBackground:
         for one in heard:
             one.wait()
         assert [one.results[0].segmentation.GetName() for one in heard] == ["my FLAIR tumor", "the other tumor"]
+
+
+class TestBatch:
+    """The script that the README gives for many studies."""
+
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch, stand_in):
+        stand_in()
+        readme = Path(__file__).resolve().parents[1] / "README.md"
+        (script,) = (part for part in readme.read_text(encoding="utf-8").split("```python")[1:] if "import csv" in part)
+        codes, cannot_save = [], set()
+
+        def save(node, path) -> bool:
+            return Path(path).parent.name not in cannot_save
+
+        def load(path):
+            if not Path(path).exists():
+                raise RuntimeError(f"{path} is missing")
+            return made_up_volume(slicer.mrmlScene, "flair")
+
+        monkeypatch.setattr(slicer.util, "loadVolume", load, raising=False)
+        monkeypatch.setattr(slicer.util, "saveNode", save, raising=False)
+        monkeypatch.setattr(slicer.util, "exit", codes.append, raising=False)
+        monkeypatch.chdir(tmp_path)
+
+        def start(*cannot: str) -> tuple[list[int], list[list[str]]]:
+            cannot_save.update(cannot)
+            exec(script.partition("```")[0], {"slicer": slicer})
+            return codes, list(csv.reader(Path("volumes.csv").open(newline="")))
+
+        return start
+
+    def test_it_has_a_row_for_each_study_with_its_volumes_or_with_what_went_wrong(self, run, tmp_path) -> None:
+        for name in ("a", "b", "c"):
+            (tmp_path / "studies" / name).mkdir(parents=True)
+        for name in ("a", "c"):
+            (tmp_path / "studies" / name / "flair.nii.gz").touch()
+        codes, (head, *rows) = run("c")
+        assert codes == [0]
+        assert [row[:2] for row in rows] == [["a", "FLAIR"], ["b", ""], ["c", ""]]
+        assert float(rows[0][2]) > 0
+        assert "is missing" in rows[1][5]
+        assert "was not written" in rows[2][5]
+        assert {len(row) for row in (head, *rows)} == {6}
+
+    def test_slicer_ends_whatever_happens(self, run) -> None:
+        with pytest.raises(FileNotFoundError):
+            run()
+        assert slicer.util.exit.__self__ == [1]
 
 
 def until(happened, seconds: float = 30.0) -> None:

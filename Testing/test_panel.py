@@ -154,6 +154,28 @@ class TestOwnChoice:
         assert panel.chosen() == {"T2": "case2_t2"}
 
 
+class TestSamePatient:
+    def test_it_holds_for_the_volumes_that_it_was_said_of_and_no_longer(self, panel) -> None:
+        first = [add_volume(f"case1_{name}") for name in ("flair", "t1", "t2")]
+        until(lambda: len(panel.chosen()) == 3)
+        panel.ui.samePatientBox.checked = True
+        panel.choose("T2", "missing")
+        assert panel.ui.samePatientBox.checked
+        panel.choose("T2", "case1_t2")
+        assert panel.ui.samePatientBox.checked
+        add_volume("case1_t1ce")
+        until(lambda: len(panel.chosen()) == 4)
+        assert not panel.ui.samePatientBox.checked
+        panel.ui.samePatientBox.checked = True
+        for node in first:
+            slicer.mrmlScene.RemoveNode(node)
+        settle()
+        assert panel.ui.samePatientBox.checked
+        add_volume("case2_flair")
+        until(lambda: "case2_flair" in panel.chosen().values())
+        assert not panel.ui.samePatientBox.checked
+
+
 class TestConcerns:
     def test_the_same_volume_twice_is_said_and_cannot_be_applied(self, panel) -> None:
         add_volume("something")

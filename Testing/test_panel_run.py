@@ -231,6 +231,31 @@ class TestResult:
         finished.ui.resultSelector.setCurrentNode(first)
         assert finished.ui.sourceLabel.text.startswith("From FLAIR+T1 with")
 
+    def test_of_several_only_the_one_whose_numbers_are_shown_is_seen_in_the_views(self, finished) -> None:
+        for _ in range(2):
+            finished.ui.applyButton.click()
+            finished.finish()
+        first, second, third = segmentations()
+
+        def seen() -> list[bool]:
+            return [bool(node.GetDisplayNode().GetVisibility()) for node in (first, second, third)]
+
+        assert seen() == [False, False, True]
+        finished.ui.resultSelector.setCurrentNode(first)
+        assert seen() == [True, False, False]
+        second.GetDisplayNode().SetVisibility(True)  # to compare them
+        finished.exit()
+        finished.enter()
+        assert seen() == [True, True, False]
+
+    def test_one_that_was_made_in_the_console_is_offered_and_one_that_was_deleted_is_not(self, ready) -> None:
+        ready.widget.logic.segment({"FLAIR": slicer.util.getNode("case1_flair")})
+        settle()
+        assert ready.shows("resultsSection")
+        slicer.mrmlScene.RemoveNode(segmentations()[0])
+        settle()
+        assert not ready.shows("resultsSection")
+
     def test_it_fits_into_a_narrow_panel(self, finished) -> None:
         slicer.util.getNode("case1_flair").SetName("MR Brain axial FLAIR 3D SPACE fat-suppressed after shunt revision")
         finished.ui.advancedSection.collapsed = False
@@ -260,7 +285,7 @@ class TestResult:
         assert host.segment_editor.segmentation is segmentations()[0]
         assert host.segment_editor.source.GetName() == "case1_flair"
 
-    def test_what_may_have_been_edited_is_no_longer_said_to_be_automatic(self, finished) -> None:
+    def test_what_was_edited_is_no_longer_said_to_be_automatic(self, finished) -> None:
         def kinds() -> set[str]:
             segmentation, value, found = segmentations()[0].GetSegmentation(), vtk.reference(""), set()
             for region in ("WT", "TC", "ET"):
@@ -268,8 +293,14 @@ class TestResult:
                 found.add(str(value))
             return found
 
-        assert kinds() == {"AUTOMATIC"}
         finished.ui.editButton.click()
+        finished.ui.show3DButton.click()
+        assert kinds() == {"AUTOMATIC"}  # only looked at
+        painted = slicer.vtkOrientedImageData()
+        node = segmentations()[0]
+        node.GetBinaryLabelmapRepresentation("TC", painted)
+        painted.GetPointData().GetScalars().Fill(1)
+        slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(painted, node, "TC")
         assert kinds() == {"SEMIAUTOMATIC"}
 
     def test_what_is_painted_into_one_region_then_stays_in_those_that_hold_it(self, finished) -> None:

@@ -7,6 +7,7 @@ import sys
 import host
 import pytest
 import slicer
+import vtk
 from MSTKDSegmenterLib import child
 from panel_driver import Panel, add_volume, segmentations, settle, until
 from stand_in import HEEDS, write_worker
@@ -102,6 +103,30 @@ class TestSaving:
         assert panel.ui.deviceSelector.currentText == "CPU"
         assert panel.ui.samePatientBox.checked
         assert not panel.ui.exclusiveBox.checked
+
+    def test_a_scene_that_is_added_leaves_the_choices_of_this_one(self, panel, saved) -> None:
+        for name in ("case2_flair", "case2_t1", "case2_t1ce"):
+            add_volume(name)
+        until(lambda: len(panel.chosen()) == 3)
+        before = panel.chosen()
+        assert slicer.mrmlScene.ReadFromMRB(str(saved))
+        settle()
+        assert slicer.util.getNode("case1_flair")
+        assert panel.chosen() == before
+        assert panel.ui.originFLAIR.text == "recognised"
+        assert not panel.ui.samePatientBox.checked
+
+    def test_what_was_edited_after_it_was_loaded_is_known_as_well(self, panel, saved) -> None:
+        assert slicer.mrmlScene.ReadFromMRB(str(saved))
+        settle()
+        node, value = segmentations()[0], vtk.reference("")
+        painted = slicer.vtkOrientedImageData()
+        node.GetBinaryLabelmapRepresentation("WT", painted)
+        assert node.GetSegmentation().GetSegment("WT").GetTag("DICOM.SegmentAlgorithmType", value)
+        assert str(value) == "AUTOMATIC"
+        slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(painted, node, "WT")
+        assert node.GetSegmentation().GetSegment("WT").GetTag("DICOM.SegmentAlgorithmType", value)
+        assert str(value) == "SEMIAUTOMATIC"
 
     def test_the_result_is_shown_again_with_its_report_and_its_table(self, panel, saved) -> None:
         assert slicer.mrmlScene.ReadFromMRB(str(saved))

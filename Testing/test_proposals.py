@@ -159,3 +159,25 @@ def test_what_is_proposed_goes_with_what_the_user_has_chosen() -> None:
 def test_a_chosen_name_that_says_more_than_the_others_or_nothing_of_the_kind_rules_out_none(name: str) -> None:
     nodes, own = [volume("pat7_flair"), volume("pat7_t2")], volume(name)
     assert propose(nodes, chosen={"FLAIR": own}).by_sequence["T2"].node is nodes[1]
+
+
+def test_a_chosen_name_that_tells_nothing_stays_with_the_study_that_it_was_chosen_in() -> None:
+    first, second = ([volume(f"{case}_{word}") for word in ("flair", "t1", "t1ce")] for case in ("pat7", "pat8"))
+    own = volume("series 12")
+    both = [*first[:2], *second]
+    beside = {"FLAIR": first[0], "T1": first[1]}
+    found = propose(both, chosen={"T2": own}, beside=beside)
+    assert {sequence: one.node for sequence, one in found.by_sequence.items()} == beside
+    # a name that tells something is followed
+    found = propose(both, chosen={"T2": volume("pat8_t2")}, beside=beside)
+    assert [one.node for one in found.by_sequence.values()] == second
+
+
+def test_volumes_beside_a_chosen_one_of_another_patient_do_not_hold_it() -> None:
+    first, second = ([volume(f"{case}_{word}") for word in ("flair", "t1")] for case in ("pat7", "pat8"))
+    own = volume("series 12")
+    for patient, nodes in (("A", first), ("B", [*second, own])):
+        for node in nodes:
+            put_below(node, patient, "20240101")
+    found = propose([*first, *second], chosen={"T2": own}, beside={"FLAIR": first[0], "T1": first[1]})
+    assert [one.node for one in found.by_sequence.values()] == second

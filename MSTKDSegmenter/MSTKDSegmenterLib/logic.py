@@ -17,7 +17,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from . import dependencies
 from .run import Run
-from .scene.attributes import REPORT_ATTRIBUTE
+from .scene.attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE
 
 if TYPE_CHECKING:
     from .engine.progress import Event
@@ -168,18 +168,13 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         from .child import ChildJob
         from .engine.errors import UnusableInput
         from .engine.geometry import Grid
-        from .engine.sequences import SEQUENCES
         from .engine.writing import write_image
         from .scene.concerns import BLOCKS, hearsay
         from .scene.provenance import tag_value
         from .scene.recognition import recognise_volume
-        from .scene.volumes import image_from_volume
+        from .scene.volumes import frame_of, image_from_volume
 
-        if not volumes or not set(volumes) <= set(SEQUENCES) or None in volumes.values():
-            given = ", ".join(f"{sequence}: {node and node.GetName()}" for sequence, node in volumes.items()) or "none"
-            raise UnusableInput(
-                f"The volumes given are {given}. Expected a volume node for one or more of {', '.join(SEQUENCES)}."
-            )
+        _check(volumes)
         problems = dependencies.problems()
         if problems:
             raise RuntimeError(dependencies.advice(problems))
@@ -191,7 +186,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         scene = next(iter(volumes.values())).GetScene() or slicer.mrmlScene
         folder = _temporary_folder()
         try:
-            grids = {}
+            grids, frames = {}, {sequence: frame_of(node) for sequence, node in volumes.items()}
             for sequence, node in volumes.items():
                 image = image_from_volume(node)
                 grids[sequence] = Grid.of(image)
@@ -207,7 +202,7 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
                 "probabilities": probabilities,
                 "output": str(folder / "result"),
             }
-            return Run(ChildJob(_python(), job, folder), folder, scene, dict(volumes), grids, exclusive)
+            return Run(ChildJob(_python(), job, folder), folder, scene, dict(volumes), grids, frames, exclusive)
         except OSError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise RuntimeError(
@@ -227,16 +222,18 @@ class MSTKDSegmenterLogic(ScriptedLoadableModuleLogic):
         if run.scene_closed:
             raise Cancelled("The scene was closed during the segmentation; nothing was added to the new one.")
         output = run.child.result()
+        reference = output.report["harmonising"]["reference"]
         self.result = add_result(
             run.scene,
             sitk.GetArrayFromImage(sitk.ReadImage(str(output.labels))),
-            run.grids[output.report["harmonising"]["reference"]],
+            run.grids[reference],
             output.report,
             run.volumes,
             run.exclusive,
             {region: sitk.ReadImage(str(path)) for region, path in output.probabilities.items()},
+            run.frames[reference],
         )
-        logging.info("MSTKDSegmenter: %s", summary(output.report).replace("\n", "; "))
+        logging.info("MSTKDSegmenter: %s", summary(self.result.report).replace("\n", "; "))
         return self.result
 
     def _conclude(
@@ -260,6 +257,40 @@ def summary(report: Mapping[str, Any]) -> str:
     """A few lines about a result: what it was made from, the volumes, and everything that should be looked at."""
     volumes = ", ".join(f"{region} {volume:.1f} ml" for region, volume in report["volumes_ml"].items())
     return "\n".join([f"{report['subset']}: {volumes}", *report["findings"]])
+
+
+def _check(volumes: Mapping[str, Any]) -> None:
+    """Return if these are nodes that may be images, by sequence.
+
+    Raises:
+        UnusableInput: otherwise.
+    """
+    from .engine.errors import UnusableInput
+    from .engine.sequences import SEQUENCES
+
+    expected = f"Expected a volume node for one or more of {', '.join(SEQUENCES)}, as in {{'FLAIR': node}}."
+    if not isinstance(volumes, Mapping):
+        raise UnusableInput(f"The volumes given are {_told(volumes)}. {expected}")
+    if not volumes or not set(volumes) <= set(SEQUENCES) or None in volumes.values():
+        given = ", ".join(f"{sequence}: {_told(node)}" for sequence, node in volumes.items()) or "none"
+        raise UnusableInput(f"The volumes given are {given}. {expected}")
+    for sequence, node in volumes.items():
+        if not getattr(node, "IsA", lambda name: False)("vtkMRMLScalarVolumeNode"):
+            raise UnusableInput(
+                f"What is given as {sequence} is {_told(node)}, expected a scalar volume node, as slicer.util.getNode "
+                "and loadVolume give them; of a sequence of volumes take one (module Sequences)."
+            )
+        if node.IsA("vtkMRMLLabelMapVolumeNode") or node.GetAttribute(OUTPUT_ATTRIBUTE):
+            raise UnusableInput(
+                f"'{node.GetName()}', given as {sequence}, is a label map or a result of this module: expected an MRI "
+                "image, choose another volume."
+            )
+
+
+def _told(given: Any) -> str:
+    if hasattr(given, "GetName"):
+        return f"{given.GetName()!r} ({given.GetClassName()})"
+    return repr(given)
 
 
 def _temporary_folder() -> Path:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .child import ChildJob
     from .engine.geometry import Grid
     from .engine.progress import Event
+    from .scene.volumes import Frame
 
 
 class Run:
@@ -21,7 +22,8 @@ class Run:
 
     Attributes:
         scene: the vtkMRMLScene that the result goes to.
-        volumes, grids: the input nodes by sequence, and where their voxels lay in the world when it was started.
+        volumes, grids: the input nodes by sequence, and the grids of the images made of them, in the world.
+        frames: where the nodes' voxels lay when it was started.
         exclusive: whether segments NCR, ED and ET are wanted as well.
         scene_closed: whether the scene has been closed since.
         closed: whether ``close`` has been called.
@@ -34,9 +36,11 @@ class Run:
         scene: Any,
         volumes: Mapping[str, Any],
         grids: Mapping[str, Grid],
+        frames: Mapping[str, Frame | None],
         exclusive: bool,
     ) -> None:
-        self.child, self.scene, self.volumes, self.grids, self.exclusive = child, scene, volumes, grids, exclusive
+        self.child, self.scene, self.volumes, self.exclusive = child, scene, volumes, exclusive
+        self.grids, self.frames = grids, frames
         self.scene_closed = self.closed = False
         self._folder = folder
         self._observation = scene.AddObserver(scene.StartCloseEvent, self._on_scene_close)

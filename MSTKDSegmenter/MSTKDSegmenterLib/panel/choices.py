@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import slicer
 
 from ..engine.sequences import SEQUENCES
 from ..scene.attributes import OUTPUT_ATTRIBUTE
+
+_NAMES = ("samePatient", *(f"{kind}{sequence}" for kind in ("volume", "byHand") for sequence in SEQUENCES))
+"""Parameters that belong to the patient whose volumes are chosen."""
 
 
 class Choices:
@@ -22,6 +26,7 @@ class Choices:
         self.reasons: dict[str, str] = {}
         """Node ID -> what the volume was taken for, or why it was not, for every volume that was looked at."""
         self._expected = self._identifiers()
+        self._vouched: set[str] | None = None
 
     def volumes(self) -> dict[str, Any]:
         """The chosen volume nodes by sequence, without the missing ones."""
@@ -40,6 +45,33 @@ class Choices:
     def accept(self) -> None:
         """Take what stands in the parameter node as it is, e.g. after a scene was loaded."""
         self._expected = self._identifiers()
+        self._vouched = None
+
+    def kept(self) -> Callable[[], None] | None:
+        """What puts everything chosen back as it is now, if volumes are; for a scene that is added to this one, which
+        would put its own choices in their place."""
+        if not self.volumes():
+            return None
+        values = {name: getattr(self._parameters, name) for name in _NAMES}
+        vouched = self._vouched
+
+        def put_back() -> None:
+            with slicer.util.NodeModify(self._parameters):
+                for name, value in values.items():
+                    setattr(self._parameters, name, value)
+            self._expected, self._vouched = self._identifiers(), vouched
+
+        return put_back
+
+    def confine_vow(self) -> None:
+        """Take back that all volumes are of one patient as soon as there is one for which nobody has said so."""
+        now = {node.GetID() for node in self.volumes().values()}
+        if not self._parameters.samePatient:
+            self._vouched = None
+        elif self._vouched is None:
+            self._vouched = now
+        elif not now <= self._vouched:
+            self._parameters.samePatient = False
 
     def notice(self) -> bool:
         """Mark what somebody else has changed as chosen by hand. Whether anything was: proposals follow it.
@@ -62,8 +94,9 @@ class Choices:
         """Fill every sequence that was not chosen by hand with the volume that is recognised as it, or with none."""
         free = [sequence for sequence in SEQUENCES if not self.by_hand(sequence)]
         theirs = {sequence: node for sequence, node in self.volumes().items() if sequence not in free}
+        beside = {sequence: node for sequence, node in self.volumes().items() if sequence in free} if theirs else {}
         nodes = [node for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if _may_be_an_image(node)]
-        proposed, self.reasons = _proposals(nodes, theirs)
+        proposed, self.reasons = _proposals(nodes, theirs, beside)
         self._set({sequence: proposed.get(sequence) for sequence in free})
 
     def forget(self) -> None:
@@ -99,8 +132,11 @@ class Choices:
         return {sequence: node.GetID() if node is not None else "" for sequence, node in nodes.items()}
 
 
-def _proposals(nodes: list[Any], theirs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Sequence -> node, and node ID -> reason, from what goes with the nodes that the person has chosen already."""
+def _proposals(
+    nodes: list[Any], theirs: dict[str, Any], beside: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Sequence -> node, and node ID -> reason, from what goes with the nodes that the person has chosen already, and
+    with those that stand beside them."""
     chosen = {node.GetID() for node in theirs.values()}
     free = [node for node in nodes if node.GetID() not in chosen]
     if not free:
@@ -108,7 +144,7 @@ def _proposals(nodes: list[Any], theirs: dict[str, Any]) -> tuple[dict[str, Any]
     from ..scene.proposals import propose  # loads SimpleITK
     from ..scene.provenance import tag_value
 
-    found = propose(free, tag_value(), theirs)
+    found = propose(free, tag_value(), theirs, beside)
     proposed = {sequence: one.node for sequence, one in found.by_sequence.items()}
     return proposed, found.reasons
 

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
-from ..scene.attributes import REPORT_ATTRIBUTE, TABLE_ROLE
+from ..scene.attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE, TABLE_ROLE
 from .marks import icon, paragraphs, region_name, show_grade, show_icon
 from .report_files import ReportFiles
 
@@ -39,11 +39,14 @@ class Results:
         ui.reportButton.setMenu(self._menu)
 
     def show(self, node: Any) -> None:
-        """Show the result in a segmentation node; None if none is selected."""
-        self._node = node
+        """Show the result in a segmentation node; None if none is selected. In the views it takes the others' place."""
+        before, self._node = self._node, node
         report = self._report()
-        segmentations = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        self._ui.resultsSection.visible = any(one.GetAttribute(REPORT_ATTRIBUTE) for one in segmentations)
+        results = [one for one in _of_this_module() if one.GetAttribute(REPORT_ATTRIBUTE)]
+        if report and before in results and before is not node:
+            for one in results:
+                one.GetDisplayNode().SetVisibility(one is node)
+        self._ui.resultsSection.visible = bool(results)
         self._ui.resultContents.visible = bool(report)
         self._ui.show3DButton.setSegmentationNode(node if report else None)
         if not report:
@@ -72,8 +75,6 @@ class Results:
 
     def edit(self) -> None:
         """Open the segmentation in the Segment Editor, over the volume that it was made for."""
-        from ..scene.segmentation import mark_as_edited  # loads SimpleITK, and an empty panel needs none
-
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
         slicer.util.selectModule("SegmentEditor")
         editor.setSegmentationNode(self._node)
@@ -82,7 +83,6 @@ class Results:
             editor.setSourceVolumeNode(volume)
         # otherwise a voxel that is added to one region is taken from the others, although WT holds TC, and TC holds ET
         editor.mrmlSegmentEditorNode().SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-        mark_as_edited(self._node)
 
     def show_table(self) -> None:
         """Show the table of volumes, in a layout like the present one that has a place for it."""
@@ -99,6 +99,15 @@ class Results:
         parent = slicer.util.mainWindow()
         self._try(lambda: self._files.save(self._report(), self._node.GetName(), suffix, parent))
 
+    def accept(self) -> None:
+        """Notice edits of what came with a scene, as of results that are new."""
+        loaded = _of_this_module()
+        if loaded:
+            from ..scene.segmentation import mark_when_edited  # loads SimpleITK
+
+            for node in loaded:
+                mark_when_edited(node)
+
     def cleanup(self) -> None:
         self._files.remove()
 
@@ -114,3 +123,8 @@ class Results:
     def _report(self) -> Mapping[str, Any]:
         text = self._node.GetAttribute(REPORT_ATTRIBUTE) if self._node is not None else None
         return json.loads(text) if text else {}
+
+
+def _of_this_module() -> list[Any]:
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetAttribute(OUTPUT_ATTRIBUTE)]

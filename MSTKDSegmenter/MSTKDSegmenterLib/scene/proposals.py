@@ -38,7 +38,10 @@ class Proposals:
 
 
 def propose(
-    nodes: Sequence[Any], tag_value: TagValue | None = None, chosen: Mapping[str, Any] | None = None
+    nodes: Sequence[Any],
+    tag_value: TagValue | None = None,
+    chosen: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Proposals:
     """Volumes of one study for the sequences that are recognised; see ``recognise_volume`` for the evidence.
 
@@ -51,11 +54,10 @@ def propose(
         tag_value: see ``recognise_volume``.
         chosen: volume nodes by sequence that the user has chosen, none of them in ``nodes``; what is proposed goes with
             them.
+        beside: volume nodes by sequence, among ``nodes``, that the user has seen proposed beside the chosen ones. Where
+            these have names that tell nothing, what is proposed goes with the names of those.
     """
-    theirs = [
-        _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), _stem(node.GetName() or ""))
-        for sequence, node in (chosen or {}).items()
-    ]
+    theirs = _given(chosen or {}, tag_value)
     proposals, candidates = Proposals(), []
     for node in nodes:
         origin = provenance(node, tag_value)
@@ -67,7 +69,7 @@ def propose(
         proposals.reasons[node.GetID()] = f"Not proposed: {seen.reason}"
         if seen.sequence is not None:
             candidates.append(_Candidate(node, seen, origin, _stem(node.GetName() or "")))
-    best = _one_study(candidates, theirs)
+    best = _one_study(candidates, theirs, _given(beside or {}, tag_value))
     for sequence in SEQUENCES:
         alike = [one for one in candidates if one.seen.sequence == sequence]
         taken = best.get(sequence)
@@ -91,10 +93,22 @@ class _Candidate:
         return EVIDENCE.index(self.seen.evidence), round(max(spacing), 3), round(float(np.prod(spacing)), 3)
 
 
-def _one_study(candidates: Sequence[_Candidate], chosen: Sequence[_Candidate]) -> dict[str, _Candidate]:
+def _given(nodes: Mapping[str, Any], tag_value: TagValue | None) -> list[_Candidate]:
+    return [
+        _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), _stem(node.GetName() or ""))
+        for sequence, node in nodes.items()
+    ]
+
+
+def _one_study(
+    candidates: Sequence[_Candidate], chosen: Sequence[_Candidate], beside: Sequence[_Candidate]
+) -> dict[str, _Candidate]:
     """By sequence, the best set of candidates that may be one study together with what the user has chosen."""
     stems_matter = _contradicting_stems(candidates)
     telling = [other for other in chosen if _tells(other, candidates)]
+    if not telling:  # but those chosen may contradict the others by what is known of them
+        fit = [one for one in beside if all(apart(one.provenance, other.provenance) is None for other in chosen)]
+        telling = [other for other in fit if _tells(other, candidates)]
     fitting = [one for one in candidates if all(_goes_with(one, other) for other in telling)]
     best: dict[str, _Candidate] = {}
     for anchor in fitting:

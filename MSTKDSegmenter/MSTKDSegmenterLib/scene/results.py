@@ -15,13 +15,17 @@ from ..engine.geometry import Grid
 from ..engine.regions import LABELS, REGIONS
 from ..engine.reliability import NOT_RELIABLE, volumes
 from .attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE, TABLE_ROLE
-from .segmentation import add_segmentation, attribution
+from .segmentation import add_segmentation, attribution, mark_when_edited
 from .subject_hierarchy import place_beside
-from .volumes import add_volume, frame_of
+from .volumes import Frame, Place, add_volume, place_on
 
 BORDERS = {"NCR": ("TC", "ET"), "ED": ("WT", "TC"), "ET": ("ET",)}
 """Exclusive class -> the regions whose outlines bound it: a class is what one region has and the next has not."""
 
+_LEFT_BEHIND = (
+    "'{}' got another place or geometry while it was segmented: the result lies where it was before, not on it. "
+    "Segment it again."
+)
 _FROM_BEST_TO_WORST = ("good", "fair", NOT_RELIABLE)
 
 
@@ -52,10 +56,11 @@ def add_result(
     inputs: Mapping[str, Any],
     exclusive: bool = False,
     probabilities: Mapping[str, sitk.Image] | None = None,
+    before: Frame | None = None,
 ) -> Result:
     """Add a result to the scene, always as new nodes, beside the inputs in the subject hierarchy.
 
-    A result goes where its reference goes: it is put under the same transform, if that is still the one of ``grid``.
+    A result goes where its reference goes: it lies on the voxels that it was made from, under the same transform.
 
     Args:
         scene: a vtkMRMLScene.
@@ -65,19 +70,22 @@ def add_result(
         inputs: the volume nodes by sequence. Those that are no longer in the scene are passed over.
         exclusive: add a segmentation of NCR, ED and ET as well; it is hidden at first, as the other one covers it.
         probabilities: region -> image on ``grid``, to be added as volumes.
+        before: where the reference's voxels lay when they were read; None: as they lie now.
     """
     there = {sequence: node for sequence, node in inputs.items() if node.GetScene() == scene}
     sequence = report["harmonising"]["reference"]
     reference = there.get(sequence)
     beside = reference or next(iter(there.values()), None)
-    place, transform = frame_of(reference, grid)
+    place = place_on(reference, grid, before)
+    if place.left_behind:
+        report = {**report, "findings": [_LEFT_BEHIND.format(reference.GetName()), *report["findings"]]}
     name = f"{inputs[sequence].GetName()} tumor"
     known = attribution(report)
 
     def add_segments(masks: Mapping[str, np.ndarray], of: str, grades: Mapping[str, str]) -> Any:
         unique = scene.GenerateUniqueName(of)
         algorithm = known["algorithm"]
-        node = add_segmentation(scene, masks, place, unique, reference, algorithm, grades, transform)
+        node = add_segmentation(scene, masks, place.grid, unique, reference, algorithm, grades, place.transform)
         return _ours(scene, node, beside)
 
     regions = {region: np.isin(labels, [LABELS[part] for part in parts]) for region, parts in REGIONS.items()}
@@ -94,13 +102,13 @@ def add_result(
         rows += [row for row in _rows(classes, grid, grades) if row[0] not in regions]
     table = _ours(scene, _add_table(scene, rows, f"{name} volumes"), beside)
     segmentation.SetNodeReferenceID(TABLE_ROLE, table.GetID())
+    for node in filter(None, (segmentation, parts)):
+        mark_when_edited(node)
     return Result(
         segmentation,
         parts,
         {
-            region: _ours(
-                scene, _add_probability(scene, image, f"{name} probability {region}", place, transform), beside
-            )
+            region: _ours(scene, _add_probability(scene, image, f"{name} probability {region}", place), beside)
             for region, image in (probabilities or {}).items()
         },
         table,
@@ -139,10 +147,10 @@ def _add_table(scene: Any, rows: list[tuple[str, float, int, str]], name: str) -
     return node
 
 
-def _add_probability(scene: Any, image: sitk.Image, name: str, grid: Grid, transform: str | None) -> Any:
-    placed = grid.image(sitk.GetArrayViewFromImage(image))
+def _add_probability(scene: Any, image: sitk.Image, name: str, place: Place) -> Any:
+    placed = place.grid.image(sitk.GetArrayViewFromImage(image))
     node = add_volume(scene, placed, scene.GenerateUniqueName(name))
-    node.SetAndObserveTransformNodeID(transform)
+    node.SetAndObserveTransformNodeID(place.transform)
     # CreateDefaultDisplayNodes would first look through all voxels for a window, which takes a while
     display = scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
     display.SetDefaultColorMap()

@@ -47,7 +47,7 @@ def add_segmentation(
         reference: the volume node the masks belong to: remembered as the source of the geometry.
         algorithm: goes into DICOM SEG, which wants a name for every automatic segment.
         grades: what can be expected of each, as far as it was measured, see ``engine.reliability``.
-        transform: ID of the transform node to put it under, see ``volumes.frame_of``.
+        transform: ID of the transform node to put it under, see ``volumes.place_on``.
 
     Raises:
         ValueError: a mask does not have the shape of ``grid``.
@@ -90,11 +90,15 @@ def attribution(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def mark_as_edited(node: Any) -> None:
-    """Let DICOM SEG say from now on that a person may have had a hand in the segments."""
+def mark_when_edited(node: Any) -> None:
+    """Let DICOM SEG say, as soon as the segments are changed, that a person may have had a hand in them."""
+
+    def mark(segmentation: Any, event: str) -> None:
+        for index in range(segmentation.GetNumberOfSegments()):
+            segmentation.GetNthSegment(index).SetTag(ALGORITHM_TYPE_TAG, "SEMIAUTOMATIC")
+
     segmentation = node.GetSegmentation()
-    for index in range(segmentation.GetNumberOfSegments()):
-        segmentation.GetNthSegment(index).SetTag(ALGORITHM_TYPE_TAG, "SEMIAUTOMATIC")
+    segmentation.AddObserver(slicer.vtkSegmentation.SourceRepresentationModified, mark)
 
 
 def write_segmentation(

@@ -6,6 +6,7 @@ MRML's world is RAS, SimpleITK's is LPS. They differ by the sign of the first tw
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -93,29 +94,53 @@ def named_scalars(values: np.ndarray) -> Any:
     return scalars
 
 
-def frame_of(node: Any, grid: Grid) -> tuple[Grid, str | None]:
-    """Where something on ``grid`` has to be put, and under which transform (its ID), to go where the node goes.
+@dataclass(frozen=True)
+class Frame:
+    """Where the voxels of a volume node lie: ``own`` without its transform, ``world`` with it, if that is linear."""
 
-    Args:
-        node: a volume node, or None.
-        grid: in the world.
+    own: Grid
+    world: Grid | None
 
-    Returns:
-        The node's own grid and its transform, if its voxels lie on ``grid`` under it. Otherwise ``grid`` and None:
-        it has no transform, or was moved since, or is sheared, and ``grid`` is what it was resampled to.
-    """
-    if node is None or node.GetParentTransformNode() is None or node.GetImageData() is None:
-        return grid, None
-    try:
-        spacing, origin, axes = _world_geometry(node)
-    except UnusableInput:  # of a transform that it has been put under since
-        return grid, None
+
+def frame_of(node: Any) -> Frame | None:
+    """Where the voxels of a volume node lie now; None if it has none."""
+    if node.GetImageData() is None:
+        return None
     size = node.GetImageData().GetDimensions()
-    if not grid.matches(Grid(size, spacing, origin, tuple(axes.ravel()))):
-        return grid, None
     spacing, origin, axes = _own_geometry(node)
     own = Grid(size, tuple(spacing), tuple(RAS_TO_LPS @ origin), tuple((RAS_TO_LPS @ axes).ravel()))
-    return own, node.GetTransformNodeID()
+    try:
+        spacing, origin, axes = _world_geometry(node)
+    except UnusableInput:  # of a transform that is not linear
+        return Frame(own, None)
+    return Frame(own, Grid(size, spacing, origin, tuple(axes.ravel())))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where to put something: on ``grid``, under the transform with this ID; and whether that is not on its volume."""
+
+    grid: Grid
+    transform: str | None
+    left_behind: bool = False
+
+
+def place_on(node: Any, grid: Grid, before: Frame | None) -> Place:
+    """Where something that was made from a volume node belongs: on its voxels, wherever they have gone since.
+
+    Args:
+        node: the volume node, or None if it is gone.
+        grid: of the image that it was made from, in the world.
+        before: where the node's voxels lay then; None: as they lie now.
+    """
+    now = None if node is None else frame_of(node)
+    before = before or now
+    if now is None or before.world is None:
+        return Place(grid, None)
+    if grid.matches(before.world) and now.own.matches(before.own):
+        return Place(now.own, node.GetTransformNodeID())
+    # it was resampled because it is sheared, or has another geometry by now, as after hardening a transform
+    return Place(grid, None, now.world is None or not now.world.matches(before.world))
 
 
 def _own_geometry(node: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
