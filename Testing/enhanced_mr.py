@@ -53,12 +53,13 @@ def write(
     endless: bool = False,
     slopes: Sequence[float] | None = None,
     extra: bytes = b"",
+    shared: bytes = b"",
 ) -> Path:
     """Frames ``values`` (frame, row, column) at (-90, -80, ``heights``) mm, rows and columns ``spacing`` mm apart.
 
     Args:
         slopes: by which each frame is scaled.
-        extra: elements to put before the functional groups.
+        extra: elements to put before the functional groups. shared: more of the group that all frames share.
     """
     meta, data = Encoder(), Encoder(explicit, endless)
     head = meta.element(2, 2, "UI", ENHANCED_MR) + meta.element(2, 3, "UI", "1.2.3.9")
@@ -76,7 +77,7 @@ def write(
     body += extra
     orientation = data.sequence(0x20, 0x9116, [data.element(0x20, 0x37, "DS", "1\\0\\0\\0\\1\\0")])
     size = data.sequence(0x28, 0x9110, [data.element(0x28, 0x30, "DS", f"{spacing[0]}\\{spacing[1]}")])
-    body += data.sequence(0x5200, 0x9229, [orientation + size])
+    body += data.sequence(0x5200, 0x9229, [orientation + size + shared])
     groups = []
     for index, height in enumerate(heights):
         place = data.sequence(0x20, 0x9113, [data.element(0x20, 0x32, "DS", f"-90\\-80\\{height:g}")])

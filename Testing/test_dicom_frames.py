@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine.dicom_file import without_warnings
-from MSTKDSegmenterLib.engine.dicom_frames import read_frames
+from MSTKDSegmenterLib.engine.dicom_frames import read_agent, read_frames
+from MSTKDSegmenterLib.engine.dicom_series import find_series
 from MSTKDSegmenterLib.engine.errors import UnusableInput
 from MSTKDSegmenterLib.engine.reading import Reading, read
+from MSTKDSegmenterLib.engine.sequences import recognise_dicom
 
 FRAMES = 36
 HEIGHTS = [-40 + 4.0 * index for index in range(FRAMES)]
@@ -111,3 +113,37 @@ def test_a_header_that_ends_early_is_an_error_with_a_reason(tmp_path: Path, leng
     (tmp_path / "short.dcm").write_bytes(whole[:length])
     with pytest.raises(ValueError, match=r"its header ends early|says nothing about the places"):
         read_frames(tmp_path / "short.dcm")
+
+
+def agent(encoder: enhanced_mr.Encoder, name: str = "Gadolinium") -> bytes:
+    meaning = encoder.element(0x8, 0x104, "LO", name) if name else b""
+    return encoder.sequence(0x18, 0x12, [encoder.element(0x8, 0x100, "SH", "C-17800") + meaning])
+
+
+def given(encoder: enhanced_mr.Encoder, whether: str) -> bytes:
+    """Whether it was there when the frames were made."""
+    return encoder.sequence(0x18, 0x9341, [encoder.element(0x18, 0x9342, "CS", whether)])
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+@pytest.mark.parametrize("endless", [True, False])
+def test_contrast_agent_stands_in_a_sequence(tmp_path: Path, explicit: bool, endless: bool) -> None:
+    encoder = enhanced_mr.Encoder(explicit, endless)
+
+    def found(extra: bytes, shared: bytes = b"") -> str:
+        form = {"explicit": explicit, "endless": endless, "extra": extra, "shared": shared}
+        return read_agent(enhanced_mr.write(tmp_path / "x.dcm", values(), HEIGHTS, **form))
+
+    assert found(b"") == ""
+    assert found(agent(encoder)) == "Gadolinium"
+    assert found(agent(encoder, name="")) == "contrast agent"
+    assert found(agent(encoder), given(encoder, "YES")) == "Gadolinium"
+    assert found(agent(encoder), given(encoder, "NO")) == ""
+
+
+def test_contrast_agent_makes_an_enhanced_t1_a_t1ce(tmp_path: Path) -> None:
+    for extra, expected in ((b"", "T1"), (agent(enhanced_mr.Encoder()), "T1ce")):
+        path = enhanced_mr.write(tmp_path / "x.dcm", values(), HEIGHTS, extra=extra)
+        path.write_bytes(path.read_bytes().replace(b"AX FLAIR", b"AX T1 3D"))
+        ((series,), _) = find_series([path])
+        assert recognise_dicom(series.tags).sequence == expected

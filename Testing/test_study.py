@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -32,6 +33,7 @@ from MSTKDSegmenterLib.engine.study import (
     study_from_images,
 )
 from MSTKDSegmenterLib.engine.study_folder import without_common_start
+from phantom import make_study
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 SIZE = (24, 26, 20)
@@ -208,6 +210,41 @@ class TestReading:
         assert "left, back and head" in reading.notes[0]
         assert study_from_files({"T1": path}).notes == list(reading.notes)
 
+    @pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+    @pytest.mark.parametrize("sign", [1, -1])
+    def test_a_place_that_no_scanner_gives_is_pointed_out(self, tmp_path: Path, ending: str, sign: int) -> None:
+        image = phantom(1)
+        image.SetDirection((sign, 0, 0, 0, sign, 0, 0, 0, 1))
+        image.SetOrigin((0, 0, 0))
+        (note,) = read(write(tmp_path / f"x{ending}", image)).notes
+        assert "first voxel at exactly 0 and plain axes" in note
+        image.SetOrigin((0, -239, 0))  # BraTS
+        assert read(write(tmp_path / f"x{ending}", image)).notes == ()
+
+    def test_two_geometries_that_disagree_are_pointed_out(self, tmp_path: Path) -> None:
+        affine = nib.load(write(tmp_path / "x.nii", phantom(1))).affine
+        for moved, said in ((0.5, ()), (30.0, ("qform and sform, lie up to 30 mm apart",))):
+            other = affine.copy()
+            other[2, 3] += moved
+            notes = read(with_forms(tmp_path / "x.nii", affine, other)).notes
+            assert len(notes) == len(said)
+            assert all(text in note for text, note in zip(said, notes, strict=True))
+
+    def test_two_geometries_that_mirror_each_other_are_refused(self, tmp_path: Path) -> None:
+        affine = nib.load(write(tmp_path / "x.nii", phantom(1))).affine
+        path = with_forms(tmp_path / "x.nii", affine, np.diag([-1, 1, 1, 1]) @ affine)
+        assert "nobody can tell left from right" in refused(path)
+
+    def test_the_qform_is_read_as_another_library_reads_it(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(8):
+            axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.choice([-1, 1])
+            affine = np.eye(4)
+            affine[:3] = np.column_stack([axes * rng.uniform(0.5, 5, 3), rng.normal(0, 100, 3)])
+            header = check_nifti(with_forms(tmp_path / "x.nii", affine, affine))[0]
+            np.testing.assert_allclose(header.qform, affine[:3], atol=1e-4)
+            assert header.apart_mm() < 1e-3
+
     @pytest.mark.parametrize("code", ["qform", "sform"])
     def test_one_of_the_two_geometries_of_a_nifti_2_header_is_enough(self, tmp_path: Path, code: str) -> None:
         path = tmp_path / "x.nii"
@@ -215,6 +252,15 @@ class TestReading:
         assert check_nifti(path)[0].placed
         path.write_bytes(nifti_2(codes=(0, 0)))
         assert not check_nifti(path)[0].placed
+
+
+def with_forms(path: Path, qform: np.ndarray, sform: np.ndarray) -> Path:
+    """The phantom with two geometries, written by another library."""
+    image = nib.Nifti1Image(sitk.GetArrayFromImage(phantom(1)).T, None)
+    image.set_qform(qform, 1)
+    image.set_sform(sform, 1)
+    nib.save(image, path)
+    return path
 
 
 def nifti_2(codes: tuple[int, int]) -> bytes:
@@ -933,6 +979,46 @@ class TestOneStudy:
         assert study.notes[0].startswith("MRHead: 1 voxels")
         assert np.isnan(image[0, 0, 0])
         assert np.isfinite(sitk.GetArrayFromImage(study.images["T1"].image)).all()
+
+    def test_examinations_that_differ_by_their_uid_alone_are_pointed_out(self, tmp_path: Path) -> None:
+        for number, (study, day) in enumerate((("1.2.3", ""), ("1.2.4", ""))):
+            tags = {"0008|103e": ("FLAIR", "T2")[number], "0020|000d": study, "0008|0020": day}
+            write_series(tmp_path / str(number), phantom(number), f"1.{number}", tags)
+        (note,) = (note for note in study_from_folder(tmp_path).notes if "examinations" in note)
+        assert "are of different examinations (DICOM study UIDs)" in note
+
+    def test_an_image_that_looks_like_another_sequence_is_pointed_out(self, tmp_path: Path) -> None:
+        images = make_study(seed=0, spacing=1.5).images
+        first, second = (write(tmp_path / name, images[s]) for name, s in (("a.nii.gz", "FLAIR"), ("b.nii.gz", "T2")))
+        (note,) = study_from_files({"T1": first}).notes
+        assert "a.nii.gz is used as T1, but looks like a FLAIR" in note
+        assert study_from_files({"FLAIR": first, "T2": second}).notes == []
+        swapped = study_from_files({"FLAIR": second, "T2": first}).notes
+        assert [("looks like a T2" in note, "looks like a FLAIR" in note) for note in swapped] == [
+            (True, False),
+            (False, True),
+        ]
+
+    def test_sessions_that_differ_by_the_names_of_bids_are_pointed_out(self, tmp_path: Path) -> None:
+        paths = {}
+        for sequence, session in (("FLAIR", "ses-1"), ("T1", "ses-1"), ("T2", "ses-2")):
+            path = tmp_path / f"sub-07_{session}_{sequence}w.nii.gz"
+            paths[sequence] = write(path, phantom(len(paths)))
+        notes = study_from_files(paths).notes
+        assert [("FLAIR" in note, "T1w" in note) for note in notes] == [(True, False), (False, True)]
+        assert all("are of different sessions by their names: ses-1 and ses-2" in note for note in notes)
+        del paths["T2"]
+        assert study_from_files(paths).notes == []
+
+    def test_a_colour_image_does_not_stand_in_the_way_of_the_sequence_that_it_is_named_after(
+        self, tmp_path: Path
+    ) -> None:
+        write_series(tmp_path / "1", phantom(1), "1.1", {"0008|103e": "FLAIR"})
+        grey = sitk.Cast(phantom(2), sitk.sitkUInt8)
+        write_series(tmp_path / "2", sitk.Compose([grey] * 3), "1.2", {"0008|103e": "FLAIR overlay"})
+        study = study_from_folder(tmp_path)
+        assert study.images["FLAIR"].source == str(tmp_path / "1")
+        assert any("not used, a colour image" in note for note in study.notes)
 
     def test_different_dicom_patients_are_refused_and_different_dates_noted(self, tmp_path: Path) -> None:
         write_series(tmp_path / "1", phantom(0), "1.1", {"0008|103e": "T1"})

@@ -20,7 +20,8 @@ _SYNTAX, _PIXELS = (0x0002, 0x0010), (0x7FE0, 0x0010)
 _ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
 _SHARED, _PER_FRAME = (0x5200, 0x9229), (0x5200, 0x9230)
 _PLACE, _DIRECTION, _SIZE, _SCALING = (0x0020, 0x9113), (0x0020, 0x9116), (0x0028, 0x9110), (0x0028, 0x9145)
-_SEQUENCES = {_SHARED, _PER_FRAME, _PLACE, _DIRECTION, _SIZE, _SCALING}
+_AGENT, _USAGE, _GIVEN, _MEANING = (0x0018, 0x0012), (0x0018, 0x9341), (0x0018, 0x9342), (0x0008, 0x0104)
+_SEQUENCES = {_SHARED, _PER_FRAME, _PLACE, _DIRECTION, _SIZE, _SCALING, _AGENT, _USAGE}
 """Known as sequences where the file does not give types."""
 _IMPLICIT, _UNREAD = "1.2.840.10008.1.2", {"1.2.840.10008.1.2.1.99": "deflated", "1.2.840.10008.1.2.2": "big-endian"}
 _META = 132
@@ -50,11 +51,7 @@ def read_frames(path: Path) -> list[Frame]:
         ValueError: the file has no such structure, or cannot be read; the text says which.
         OSError: it cannot be opened.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            elements = _file(data)
-        except struct.error as error:
-            raise ValueError("its header ends early") from error
+    elements = _read(path)
     per_frame = elements.get(_PER_FRAME)
     if not isinstance(per_frame, list):
         raise ValueError("it says nothing about the places of its frames")
@@ -69,6 +66,30 @@ def read_frames(path: Path) -> list[Frame]:
         )
         for frame in per_frame
     ]
+
+
+def read_agent(path: Path) -> str:
+    """The contrast agent of an enhanced file (PS3.3, C.7.6.4b), empty if none was given to any frame.
+
+    Raises:
+        ValueError, OSError: as ``read_frames``.
+    """
+    elements = _read(path)
+    agents = elements.get(_AGENT)
+    if not isinstance(agents, list) or not agents:
+        return ""
+    shared, per_frame = (elements.get(tag) for tag in (_SHARED, _PER_FRAME))
+    groups = [group for part in (shared, per_frame) if isinstance(part, list) for group in part]
+    given = {_value(_USAGE, _GIVEN, group) for group in groups} - {""}
+    return "" if given == {"NO"} else _text(agents[0].get(_MEANING)) or "contrast agent"
+
+
+def _read(path: Path) -> _Elements:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            return _file(data)
+        except struct.error as error:
+            raise ValueError("its header ends early") from error
 
 
 def _value(group: _Tag, tag: _Tag, *places: _Elements) -> str:

@@ -11,10 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from .dicom_file import has_content, is_dicom, read_header, without_warnings
-from .dicom_frames import Frame, read_frames
+from .dicom_frames import Frame, read_agent, read_frames
 from .errors import UnusableInput
 
-_SERIES_UID, _INSTANCE_UID = "0020,000e", "0008,0018"
+_SERIES_UID, _INSTANCE_UID, _CONTRAST = "0020,000e", "0008,0018", "0018,0010"
 _SAME_IN_A_SERIES = (_SERIES_UID, "0008,103e", "0020,0011", "0018,0080", "0018,0081", "0028,0010", "0028,0011")
 """UID, description, number, repetition and echo time, rows, columns: careless anonymisers give one UID to several."""
 _POSITION, _ORIENTATION, _SPACING = "0020,0032", "0020,0037", "0028,0030"
@@ -87,11 +87,21 @@ def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
         if tags is None:
             unreadable.append(path)
         else:
-            by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(Slice(path, tags))
+            by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(_with_agent(Slice(path, tags)))
     if by_uid:
         unreadable = sorted((*unreadable, *empty))
     found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
     return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
+
+
+def _with_agent(slice_: Slice) -> Slice:
+    """With the contrast agent among the tags, which enhanced files have in a sequence that SimpleITK does not show."""
+    if slice_.images == 1 or slice_.tags.get(_CONTRAST):
+        return slice_
+    try:
+        return Slice(slice_.path, {**slice_.tags, _CONTRAST: read_agent(slice_.path)})
+    except (ValueError, OSError):  # not read is not refused here: read_frames tells why, if the series is used
+        return slice_
 
 
 def join_series(found: Sequence[Series]) -> list[Series]:

@@ -20,6 +20,7 @@ DICOM_TAGS: dict[str, str] = {
     "InversionTime": "0018,0082",
     "ProtocolName": "0018,1030",
     "ContrastBolusIngredient": "0018,1048",
+    "SamplesPerPixel": "0028,0002",
 }
 """The tags that ``recognise_dicom`` reads; whoever collects tags collects these."""
 
@@ -68,6 +69,8 @@ def recognise_dicom(tags: Mapping[str, str], folder_name: str = "") -> Recogniti
     for part in image_type:
         if part in _NOT_A_SOURCE_IMAGE:
             return Recognition(None, f"image type says {_NOT_A_SOURCE_IMAGE[part]}", excluded=True)
+    if (_number(values["SamplesPerPixel"]) or 1) > 1:
+        return Recognition(None, "a colour image", excluded=True)
     if "P" in image_type[2:]:
         return Recognition(None, "image type says a phase image", excluded=True)
 

@@ -1,7 +1,7 @@
 """What a NIfTI file says about itself, checked before ITK reads it.
 
 ITK fills a truncated file up with zeros, takes NaN for zero and a voxel size of zero for 1 mm and, where the two
-geometries of a header disagree about the voxel size, goes by one of them: four changed images without a word.
+geometries of a header disagree, goes by one of them: four changed images without a word.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,16 @@ class NiftiHeader:
     bits_per_voxel: int
     data_offset: int
     voxel_size: tuple[float, float, float]
-    axes: np.ndarray | None
-    """Columns of the sform (3, 3), or None where the header has no sform."""
+    qform: np.ndarray | None
+    sform: np.ndarray | None
+    """Voxel indices to RAS (3, 4), each None where the header has none."""
     placed: bool
     """Whether the header says anything about orientation and position (sform_code or qform_code above zero)."""
+
+    @property
+    def axes(self) -> np.ndarray | None:
+        """Columns of the sform (3, 3)."""
+        return None if self.sform is None else self.sform[:, :3]
 
     @property
     def expected_bytes(self) -> int:
@@ -46,6 +53,14 @@ class NiftiHeader:
         for length in self.shape:
             voxels *= max(1, length)
         return self.data_offset + voxels * self.bits_per_voxel // 8
+
+    def apart_mm(self) -> float:
+        """How far the same corner voxel lies apart by the two geometries, at most; 0 where there is one."""
+        if self.qform is None or self.sform is None or len(self.shape) < 3:
+            return 0.0
+        ends = [(0, length - 1) for length in self.shape[:3]]
+        corners = np.array([(*index, 1) for index in product(*ends)], dtype=float)
+        return float(np.linalg.norm(corners @ (self.qform - self.sform).T, axis=1).max())
 
     def shear_degrees(self) -> float:
         """How far the sform's axes are from right angles."""
@@ -88,6 +103,7 @@ def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
         raise UnusableInput(msg)
     if header.axes is None:
         return
+    _check_sides(path, header)
     lengths = np.linalg.norm(header.axes, axis=0)
     if np.any(np.abs(lengths - size) > _SAME_VOXEL_SIZE * size):
         msg = (
@@ -95,6 +111,14 @@ def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
             "Export the image again from the program that knows the right one."
         )
         raise UnusableInput(msg)
+
+
+def _check_sides(path: Path, header: NiftiHeader) -> None:
+    if header.qform is not None and np.linalg.det(header.qform[:, :3]) * np.linalg.det(header.axes) < 0:
+        raise UnusableInput(
+            f"{path}: the two geometries in its header, qform and sform, are mirror images of each other, so nobody "
+            "can tell left from right. Export the image again, or set both alike where the right one is known."
+        )
 
 
 def _by(lengths: np.ndarray | tuple[float, ...]) -> str:
@@ -142,6 +166,7 @@ _PLACES = {
         "offset": "108 f",
         "qform code": "252 h",
         "sform code": "254 h",
+        "qform": "256 6f",
         "sform": "280 12f",
     },
     540: {
@@ -152,6 +177,7 @@ _PLACES = {
         "offset": "168 q",
         "qform code": "344 i",
         "sform code": "348 i",
+        "qform": "352 6d",
         "sform": "400 12d",
     },
 }
@@ -183,6 +209,22 @@ def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
         bits_per_voxel=take("bits")[0],
         data_offset=int(take("offset")[0]),
         voxel_size=(float(sizes[1]), float(sizes[2]), float(sizes[3])),
-        axes=np.array(take("sform"), dtype=float).reshape(3, 4)[:, :3] if has_sform else None,
+        qform=_from_quaternion(take("qform"), sizes) if has_qform else None,
+        sform=np.array(take("sform"), dtype=float).reshape(3, 4) if has_sform else None,
         placed=has_qform or has_sform,
     )
+
+
+def _from_quaternion(qform: tuple[float, ...], pixdim: tuple[float, ...]) -> np.ndarray:
+    """Voxel indices to RAS (3, 4), from b, c, d and the offsets (https://nifti.nimh.nih.gov, nifti1.h, method 2)."""
+    b, c, d = qform[:3]
+    a = np.sqrt(max(0.0, 1.0 - (b * b + c * c + d * d)))
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    size = np.array(pixdim[1:4], dtype=float) * (1, 1, -1 if pixdim[0] < 0 else 1)
+    return np.column_stack([rotation * size, np.array(qform[3:], dtype=float)])

@@ -40,9 +40,19 @@ _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _MOST_LISTED = 6
 _MOST_SHEAR_DEGREES = 1.0
 """Taking a sheared grid for a straight one moves the edge of a 200 mm head by at most 2 mm."""
+_SAME_PLACE_MM = 1.0
+_TWO_PLACES = (
+    "the two geometries in its header, qform and sform, lie up to {apart:.0f} mm apart. One of them was taken: look "
+    "whether the result lies on the image in the program that you use, or export the image again with both alike."
+)
+_UNPLACED = (
+    "its header has the first voxel at exactly 0 and plain axes, as programs write that know of no place. If it is so, "
+    "left and right may be wrong, and the voxel size too: check them, or export the image again from its source."
+)
+_NOWHERE = "its header says nothing about orientation or position"
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
 _NOT_PLACED = (
-    "its header says nothing about orientation or position ({why}). Its voxel axes were taken to run to "
+    f"{_NOWHERE} ({{why}}). Its voxel axes were taken to run to "
     "the patient's left, back and head, which may be wrong: check left and right, or export the image again from its "
     "source."
 )
@@ -221,6 +231,8 @@ def _read_file(path: Path) -> Reading:
     if suffix in _NIFTI:
         header, not_finite = check_nifti(path)
         shear = header.shear_degrees()
+        if header.apart_mm() > _SAME_PLACE_MM:
+            notes.append(f"{path}: {_TWO_PLACES.format(apart=header.apart_mm())}")
         if not header.placed:
             notes.append(f"{path}: {_NOT_PLACED.format(why='qform_code and sform_code are 0')}")
     reader = sitk.ImageFileReader()
@@ -235,8 +247,16 @@ def _read_file(path: Path) -> Reading:
         field = missing_place(path)
         if field is not None:
             notes.append(f"{path}: {_NOT_PLACED.format(why=f'no field {field!r}')}")
+    if not any(_NOWHERE in note for note in notes) and _is_identity(image):
+        notes.append(f"{path}: {_UNPLACED}")
     checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))
+
+
+def _is_identity(image: sitk.Image) -> bool:
+    """Whether the first voxel lies at exactly 0 and the axes are exactly those of LPS or RAS: no scanner does that."""
+    plain = ((1, 0, 0, 0, 1, 0, 0, 0, 1), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    return image.GetDimension() == 3 and not any(image.GetOrigin()) and image.GetDirection() in plain
 
 
 def _read_meta(reader: sitk.ImageFileReader) -> sitk.Image:
