@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from head_phantom import GRID, head
 from MSTKDSegmenterLib.engine.background import background_value, measured, shown
+from MSTKDSegmenterLib.engine.geometry import Grid
 
 
 def array(image: sitk.Image) -> np.ndarray:
@@ -39,6 +40,24 @@ def test_an_image_of_nothing_but_background_shows_nothing():
     assert not array(shown(GRID.empty_image(sitk.sitkFloat32), 0.0)).any()
 
 
+def in_noise(shape: tuple[int, int, int]) -> np.ndarray:
+    """A bright pillar in noisy air, (z, y, x)."""
+    values = np.random.default_rng(0).rayleigh(20, shape).astype(np.float32).round() + 1
+    _, y, x = (np.indices(shape).T - np.array(shape) / 2).T
+    values[y**2 + x**2 < 18**2] += 500
+    return values
+
+
+def test_noisy_air_is_no_background_and_empty_slices_at_the_ends_of_a_stack_do_not_make_it_one():
+    thin = Grid((64, 64, 6), (3.0, 3.0, 25.0), (0.0, 0.0, 0.0), GRID.direction)
+    values = in_noise(thin.shape)
+    for empty in ((), (0,), (0, -1)):
+        values[list(empty)] = 0
+        assert background_value(thin.image(values)) is None
+    values[:, :10] = values[:, -10:] = 0
+    assert background_value(thin.image(values)) == 0
+
+
 class TestMeasured:
     """A head of noise that fills its field of view."""
 
@@ -58,6 +77,13 @@ class TestMeasured:
         assert not extent[41:].any()
         assert extent[~padding].all()
         assert np.count_nonzero(extent & padding) < 0.03 * padding.size
+
+    def test_empty_slices_at_the_end_of_a_stack_in_noisy_air_are_padding(self):
+        values = in_noise(GRID.shape)
+        values[:3] = 0
+        extent = array(measured(GRID.image(values)))
+        assert not extent[:3].any()
+        assert extent[3:].all()
 
     def test_zeros_in_thin_paths_and_in_holes_are_measured(self, values):
         values[:12] = values[-4:] = values[:, :4] = values[:, -4:] = 0  # padding

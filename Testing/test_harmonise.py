@@ -18,8 +18,10 @@ from MSTKDSegmenterLib.engine.harmonise import Harmonised, harmonise, to_referen
 from MSTKDSegmenterLib.engine.normalise import normalise
 from MSTKDSegmenterLib.engine.progress import Job
 from MSTKDSegmenterLib.engine.reference import choose_reference
+from MSTKDSegmenterLib.engine.register import Registration
 from MSTKDSegmenterLib.engine.sequences import SEQUENCES
 from MSTKDSegmenterLib.engine.study import study_from_files, study_from_images
+from phantom import make_study
 
 SPACING, MULTIPLE = 4.0, 8
 
@@ -267,6 +269,72 @@ def test_padding_around_a_head_is_not_measured(images, monkeypatch):
     extent = sitk.GetArrayFromImage(result.extents["T1"])
     assert not extent[:16].any()
     assert extent[np.nonzero(values)].all()
+
+
+def test_what_is_padding_changes_nothing_of_what_was_measured(images, monkeypatch):
+    monkeypatch.setattr(alignment, "find_brain", lambda image: Brain(images["T1ce"] != 0, stripped=False))
+    whole = sitk.GetArrayFromImage(images["T1"]) + np.random.default_rng(0).uniform(200, 210, GRID.shape)
+    whole = whole.astype(np.float32)  # bright up to where it was not measured
+    values = whole.copy()
+    values[:16] = 0
+    padded = run({"T1ce": images["T1ce"], "T1": GRID.image(values)})
+    cropped = run({"T1ce": images["T1ce"], "T1": GRID.image(whole)[:, :, 16:]})
+    place = SEQUENCES.index("T1")
+    one, other = padded.channels[place], cropped.channels[place]
+    assert np.count_nonzero((one != 0) != (other != 0)) < 0.05 * np.count_nonzero(other)
+    both = (one != 0) & (other != 0)
+    np.testing.assert_allclose(one[both], other[both], atol=0.3)  # a rim of zeros would be 3 darker
+    assert padded.record["share_of_brain_covered"]["T1"] < 0.95
+
+
+class TestInside:
+    """Skull-stripped sequences under one mask, which agree in their outline wherever they lie."""
+
+    @pytest.fixture
+    def brains(self) -> tuple[sitk.Image, sitk.Image]:
+        study = make_study(seed=3, spacing=2.0)
+        return study.images["FLAIR"], study.images["T1ce"]
+
+    def cut(self, flair: sitk.Image, t1ce: sitk.Image) -> dict[str, sitk.Image]:
+        mask = sitk.Cast(sitk.BinaryFillhole(t1ce != 0), sitk.sitkFloat32)
+        return {"FLAIR": (flair + 100) * mask, "T1ce": (t1ce + 100) * mask}
+
+    def test_those_that_are_aligned_are_left_alone(self, brains):
+        result = run(self.cut(*brains), 2.0)
+        assert result.findings == []
+        assert result.record["registration"]["FLAIR"]["judgement"] == "aligned already"
+
+    @pytest.fixture
+    def apart(self, brains) -> tuple[sitk.Image, sitk.Euler3DTransform]:
+        """The FLAIR turned and shifted, and how it lies now: from where it was to where it is."""
+        flair, _ = brains
+        middle = flair.TransformContinuousIndexToPhysicalPoint([length / 2 for length in flair.GetSize()])
+        motion = sitk.Euler3DTransform(middle, 0.1, 0.0, 0.0, (4.0, 4.0, 6.0))
+        return sitk.Resample(flair, flair, motion.GetInverse()), motion
+
+    def test_of_one_that_lies_apart_it_is_said(self, brains, apart):
+        result = run(self.cut(apart[0], brains[1]), 2.0)
+        assert "FLAIR and T1ce show the same region and agree little inside it" in result.findings[0]
+        assert "agrees little inside" in result.record["registration"]["FLAIR"]["judgement"]
+
+    def test_one_that_lies_apart_is_brought_back_where_registration_finds_how(self, brains, apart, monkeypatch):
+        moved_flair, motion = apart
+        found = Registration(motion, True, 5.7, 8.2, 1.01, 1.1, 3.0, 1.0, "moved by 9 mm", False)
+        monkeypatch.setattr(alignment, "register_inside", lambda *_: found)
+        images = self.cut(moved_flair, brains[1])
+        result, wanted = run(images, 2.0), run(self.cut(*brains), 2.0)
+        assert not any("agree little" in line for line in result.findings)
+        assert result.record["registration"]["FLAIR"]["registered"]
+        inside = sitk.GetArrayFromImage(sitk.BinaryErode(result.grid.image(result.brain), (8,) * 3)) > 0
+        one, other = (one.channels[SEQUENCES.index("FLAIR")][inside] for one in (result, wanted))
+        assert np.corrcoef(one, other)[0, 1] > 0.95
+
+    def test_one_of_which_nothing_certain_is_found_stays_where_it_is(self, brains, apart, monkeypatch):
+        doubtful = Registration(apart[1], True, 5.7, 8.2, 1.01, 1.1, 2.0, 1.0, "moved by 9 mm", False)
+        monkeypatch.setattr(alignment, "register_inside", lambda *_: doubtful)
+        result = run(self.cut(apart[0], brains[1]), 2.0)
+        assert not result.record["registration"]["FLAIR"]["registered"]
+        assert "agree little inside it" in result.findings[0]
 
 
 class TestReference:

@@ -15,7 +15,7 @@ from .brain import find_brain
 from .errors import UnusableInput
 from .geometry import Grid, canonical, resample
 from .progress import Job
-from .register import DOUBTFUL, register
+from .register import DOUBTFUL, register, register_inside
 
 SAME_BRAIN_DICE = 0.985
 """Skull-stripped sequences of one patient on one grid show the same region: Dice 0.987 and more in 14 BraTS studies.
@@ -114,6 +114,27 @@ def aligned_brains(images: Mapping[str, sitk.Image], reference: str, stripped: b
     arrays = {name: sitk.GetArrayViewFromImage(mask) != 0 for name, mask in same_order.items()}
     same = all(_dice(array, arrays[reference]) >= SAME_BRAIN_DICE for array in arrays.values())
     return brains if same else None
+
+
+def look_inside(alignment: Alignment, name: str, images: Mapping[str, sitk.Image], reference: str, job: Job) -> bool:
+    """Align a skull-stripped sequence anew that agrees with the reference in its outline alone; whether it was moved.
+
+    If nothing is found that can be believed, it stays where it is, and a finding says so.
+    """
+    try:
+        result = register_inside(images[reference], images[name], alignment.brain, job)
+    except UnusableInput:
+        result = None
+    if result is not None and result.registered and not result.doubtful:
+        alignment.transforms[name] = result.transform
+        alignment.record["registration"][name] = result.to_dict()
+        return True
+    alignment.record["registration"][name]["judgement"] += "; agrees little inside the brain"
+    alignment.findings.append(
+        f"{name} and {reference} show the same region and agree little inside it: they may lie apart, one of them may "
+        "be turned left for right, or they are of different patients. Look at both together."
+    )
+    return False
 
 
 def _add_registered(
