@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import head_phantom
@@ -413,8 +414,7 @@ def refuse_to_place(monkeypatch: pytest.MonkeyPatch, *files: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("delay", [0.3, 1.0, 1.7, 2.4])
+@pytest.mark.parametrize(("name", "delay"), [*product(("SIGINT", "SIGTERM"), (0.3, 1.0, 1.7, 2.4)), ("SIGHUP", 1.0)])
 def test_a_signal_at_any_time_ends_the_command_and_nothing_is_half_written(
     study: dict, tiny_package: Path, tmp_path: Path, name: str, delay: float
 ) -> None:

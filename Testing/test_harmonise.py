@@ -290,7 +290,7 @@ def test_what_is_padding_changes_nothing_of_what_was_measured(images, monkeypatc
 class TestInside:
     """Skull-stripped sequences under one mask, which agree in their outline wherever they lie."""
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def brains(self) -> tuple[sitk.Image, sitk.Image]:
         study = make_study(seed=3, spacing=2.0)
         return study.images["FLAIR"], study.images["T1ce"]
@@ -304,7 +304,7 @@ class TestInside:
         assert result.findings == []
         assert result.record["registration"]["FLAIR"]["judgement"] == "aligned already"
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def apart(self, brains) -> tuple[sitk.Image, sitk.Euler3DTransform]:
         """The FLAIR turned and shifted, and how it lies now: from where it was to where it is."""
         flair, _ = brains
