@@ -134,6 +134,20 @@ def test_a_folder_is_sorted_by_itself_and_the_result_is_the_same(
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a pipe that nobody reads, as POSIX systems have it")
+def test_a_reader_who_leaves_before_the_summary_does_not_make_a_finished_run_a_failure(
+    study: dict, tiny_package: Path, tmp_path: Path
+) -> None:
+    arguments = ["segment", "--t1", study["t1"], "-o", tmp_path / "out", "--model", tiny_package, "--quiet"]
+    command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", *map(str, arguments)]
+    nobody, ours = os.pipe()
+    os.close(nobody)
+    done = subprocess.run(command, stdout=ours, stderr=subprocess.PIPE, encoding="utf-8", timeout=300, check=False)
+    os.close(ours)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(cli.RESULTS)
+
+
 def test_help_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -131,7 +131,11 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
         write_image(result.reference_grid.image(result.labels), folder / RESULTS[1])
         write_report(result.report, folder / RESULTS[2])
         (folder / RESULTS[3]).write_text(page(result.report), encoding="utf-8")
-    _summarise(result.report, options.output)
+    try:
+        _summarise(result.report, options.output)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the results are there, and whoever read the summary has seen enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _info(options: argparse.Namespace) -> None:
