@@ -114,6 +114,7 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         # before the selectors, which move on to the next volume when theirs is removed
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeAboutToBeRemoved, priority=10.0)
         self._initializeParameterNode()
+        self._results.accept()
         self._messages.show_packages()
         if getattr(self.parent, "isEntered", True):  # reloaded while it is open, or in a window of its own
             self.enter()

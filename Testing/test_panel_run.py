@@ -238,15 +238,18 @@ class TestResult:
         first, second, third = segmentations()
 
         def seen() -> list[bool]:
-            return [bool(node.GetDisplayNode().GetVisibility()) for node in (first, second, third)]
+            return [bool(node.GetDisplayNode().GetVisibility()) for node in segmentations() if node.GetDisplayNode()]
 
         assert seen() == [False, False, True]
         finished.ui.resultSelector.setCurrentNode(first)
         assert seen() == [True, False, False]
         second.GetDisplayNode().SetVisibility(True)  # to compare them
+        slicer.mrmlScene.RemoveNode(third.GetDisplayNode())
         finished.exit()
         finished.enter()
-        assert seen() == [True, True, False]
+        assert seen() == [True, True]
+        finished.ui.resultSelector.setCurrentNode(second)
+        assert seen() == [False, True]
 
     def test_one_that_was_made_in_the_console_is_offered_and_one_that_was_deleted_is_not(self, ready) -> None:
         ready.widget.logic.segment({"FLAIR": slicer.util.getNode("case1_flair")})

@@ -104,21 +104,30 @@ class TestSaving:
         assert panel.ui.samePatientBox.checked
         assert not panel.ui.exclusiveBox.checked
 
-    def test_a_scene_that_is_added_leaves_the_choices_of_this_one(self, panel, saved) -> None:
+    def test_a_scene_that_is_added_leaves_the_choices_and_the_result_of_this_one(self, panel, saved) -> None:
         for name in ("case2_flair", "case2_t1", "case2_t1ce"):
             add_volume(name)
         until(lambda: len(panel.chosen()) == 3)
-        before = panel.chosen()
+        panel.ui.applyButton.click()
+        panel.finish()
+        before, own = panel.chosen(), panel.ui.resultSelector.currentNode()
         assert slicer.mrmlScene.ReadFromMRB(str(saved))
         settle()
         assert slicer.util.getNode("case1_flair")
         assert panel.chosen() == before
         assert panel.ui.originFLAIR.text == "recognised"
         assert not panel.ui.samePatientBox.checked
+        assert panel.ui.deviceSelector.currentText == "Automatic"
+        assert panel.ui.resultSelector.currentNode() is own
+        assert own.GetDisplayNode().GetVisibility()
 
-    def test_what_was_edited_after_it_was_loaded_is_known_as_well(self, panel, saved) -> None:
+    @pytest.mark.parametrize("opened", ["before", "after"])
+    def test_what_was_edited_after_it_was_loaded_is_known_as_well(self, panel, saved, opened) -> None:
+        if opened == "after":
+            panel.widget.cleanup()  # it notices nothing any more
         assert slicer.mrmlScene.ReadFromMRB(str(saved))
         settle()
+        later = Panel() if opened == "after" else None
         node, value = segmentations()[0], vtk.reference("")
         painted = slicer.vtkOrientedImageData()
         node.GetBinaryLabelmapRepresentation("WT", painted)
@@ -127,6 +136,8 @@ class TestSaving:
         slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(painted, node, "WT")
         assert node.GetSegmentation().GetSegment("WT").GetTag("DICOM.SegmentAlgorithmType", value)
         assert str(value) == "SEMIAUTOMATIC"
+        if later is not None:
+            later.close()
 
     def test_the_result_is_shown_again_with_its_report_and_its_table(self, panel, saved) -> None:
         assert slicer.mrmlScene.ReadFromMRB(str(saved))

@@ -10,8 +10,11 @@ import slicer
 from ..engine.sequences import SEQUENCES
 from ..scene.attributes import OUTPUT_ATTRIBUTE
 
-_NAMES = ("samePatient", *(f"{kind}{sequence}" for kind in ("volume", "byHand") for sequence in SEQUENCES))
-"""Parameters that belong to the patient whose volumes are chosen."""
+_NAMES = (
+    *(f"{kind}{sequence}" for kind in ("volume", "byHand") for sequence in SEQUENCES),
+    *("samePatient", "result", "device", "modelFolder"),
+)
+"""Parameters of the patient whose volumes are chosen, and of this computer."""
 
 
 class Choices:

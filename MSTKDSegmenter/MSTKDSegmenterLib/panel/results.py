@@ -44,8 +44,8 @@ class Results:
         report = self._report()
         results = [one for one in _of_this_module() if one.GetAttribute(REPORT_ATTRIBUTE)]
         if report and before in results and before is not node:
-            for one in results:
-                one.GetDisplayNode().SetVisibility(one is node)
+            for display in filter(None, (one.GetDisplayNode() for one in results)):
+                display.SetVisibility(display is node.GetDisplayNode())
         self._ui.resultsSection.visible = bool(results)
         self._ui.resultContents.visible = bool(report)
         self._ui.show3DButton.setSegmentationNode(node if report else None)
