@@ -72,8 +72,10 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     plain = [halved(one) for one in fitted]
     if _mean(found) <= _mean(_rows(parts, plain)) + SMALLEST_GAIN:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
-    helped = [region for region in REGIONS if _curve_helps(parts, fitted, region)]
+    own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
+    helped = [region for region in REGIONS if _curve_helps(everyone, own, region)]
     of_all, fitted = with_curves(of_all, helped), [with_curves(one, helped) for one in fitted]
+    own = {patient: with_curves(one, helped) for patient, one in own.items()}
     record = {
         "format": FORMAT,
         "folds": [list(fold) for fold in config.data.folds],
@@ -84,7 +86,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
             "all": asdict(of_all),
             "folds": [asdict(one) for one in (fitted if len(folds) > 1 else [halved(of_all)])],
         },
-        "reliability": honesty(everyone, _by_patient(parts, fitted)),
+        "reliability": honesty(everyone, own),
         "rows": found,
         "rows_without_calibration": [row for part in parts for row in rows(part, none())],
     }
@@ -227,17 +229,10 @@ def _mean(found: Sequence[Row]) -> float:
     return float(np.mean([row[f"{region}_dice"] for row in found for region in REGIONS]))
 
 
-def _curve_helps(parts: Sequence[Counts], fitted: Sequence[Calibration], region: str) -> bool:
-    everyone = counts.joined(parts)
-    with_it, without = (
-        error_of_patients(everyone, _by_patient(parts, some), region)
-        for some in (fitted, [with_curves(one, ()) for one in fitted])
-    )
+def _curve_helps(everyone: Counts, own: dict[str, Calibration], region: str) -> bool:
+    plain = {patient: with_curves(one, ()) for patient, one in own.items()}
+    with_it, without = (error_of_patients(everyone, calibrations, region) for calibrations in (own, plain))
     return with_it < without - SMALLEST_CORRECTION
-
-
-def _by_patient(parts: Sequence[Counts], fitted: Sequence[Calibration]) -> dict[str, Calibration]:
-    return {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
 
 
 def _trained(fold: Config) -> Trained:

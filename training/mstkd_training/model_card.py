@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from MSTKDSegmenterLib.engine.calibration import calibrated_number
+from MSTKDSegmenterLib.engine.calibration import Curve, calibrated_number
 from MSTKDSegmenterLib.engine.package import ModelPackage
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
@@ -112,16 +112,19 @@ def _curves(package: ModelPackage) -> list[str]:
     curves = package.card.get("calibration", {})
     if not curves:
         return []
-    halves, most = [], []
-    for region, of_groups in curves.items():
-        halves.append(
-            f"{region} " + ", ".join(f"{calibrated_number(HALF, one):.2f} {name}" for name, one in of_groups.items())
+
+    def told(number: Callable[[Curve], float]) -> str:
+        of_regions = (
+            f"{region} " + ", ".join(f"{number(curve):.2f} {name}" for name, curve in of_groups.items())
+            for region, of_groups in curves.items()
         )
-        most.append(f"{region} " + ", ".join(f"{one[-1][1]:.2f} {name}" for name, one in of_groups.items()))
+        return "; ".join(of_regions)
+
     return [
         f"The probabilities of {' and '.join(curves)} that are written are calibrated: rising curves in model.json "
         "lead from what the network says to how often that was true. Regions begin where the network says their "
-        f"threshold; one half is calibrated {'; '.join(halves)}. No voxel gets more than {'; '.join(most)}."
+        f"threshold; one half is calibrated {told(lambda curve: calibrated_number(HALF, curve))}. No voxel gets more "
+        f"than {told(lambda curve: curve[-1][1])}."
         + "".join(f" Those of {region} are the network's own." for region in REGIONS if region not in curves)
     ]
 

@@ -28,6 +28,7 @@ _USUAL_BRAIN_ML = (900.0, 2100.0)
 """Of an adult's brain with ventricles and fluid. The stripped and native studies at hand have 1340 to 1680 ml."""
 
 _LEAST_SHARE = 1e-3
+"""What values are divided by at least; where so little was measured, nothing counts."""
 
 _LEAST_INSIDE = 1.3
 """Sharpness (see similarity.py) inside the brain from which images count as aligned: 84 pairs of 14 BraTS studies had

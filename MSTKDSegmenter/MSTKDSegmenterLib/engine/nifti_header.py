@@ -76,7 +76,8 @@ def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
     """The header of a complete NIfTI-1 or NIfTI-2 file with a usable voxel size; how many voxels are NaN or infinite.
 
     Raises:
-        UnusableInput: not NIfTI, truncated or damaged, or a voxel size that is zero or contradicts itself.
+        UnusableInput: not NIfTI, truncated or damaged, a voxel size that is zero or contradicts itself, or two
+            geometries that are mirror images of each other.
     """
     header, length, not_finite = _scan(path)
     if header is None:
@@ -90,6 +91,7 @@ def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
         raise UnusableInput(msg)
     if len(header.shape) >= 3:
         _check_voxel_size(path, header)
+        _check_sides(path, header)
     return header, not_finite
 
 
@@ -103,7 +105,6 @@ def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
         raise UnusableInput(msg)
     if header.axes is None:
         return
-    _check_sides(path, header)
     lengths = np.linalg.norm(header.axes, axis=0)
     if np.any(np.abs(lengths - size) > _SAME_VOXEL_SIZE * size):
         msg = (
@@ -114,7 +115,9 @@ def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
 
 
 def _check_sides(path: Path, header: NiftiHeader) -> None:
-    if header.qform is not None and np.linalg.det(header.qform[:, :3]) * np.linalg.det(header.axes) < 0:
+    if header.qform is None or header.axes is None:
+        return
+    if np.linalg.det(header.qform[:, :3]) * np.linalg.det(header.axes) < 0:
         raise UnusableInput(
             f"{path}: the two geometries in its header, qform and sform, are mirror images of each other, so nobody "
             "can tell left from right. Export the image again, or set both alike where the right one is known."

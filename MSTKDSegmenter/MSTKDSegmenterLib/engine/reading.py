@@ -49,10 +49,9 @@ _UNPLACED = (
     "its header has the first voxel at exactly 0 and plain axes, as programs write that know of no place. If it is so, "
     "left and right may be wrong, and the voxel size too: check them, or export the image again from its source."
 )
-_NOWHERE = "its header says nothing about orientation or position"
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
 _NOT_PLACED = (
-    f"{_NOWHERE} ({{why}}). Its voxel axes were taken to run to "
+    "its header says nothing about orientation or position ({why}). Its voxel axes were taken to run to "
     "the patient's left, back and head, which may be wrong: check left and right, or export the image again from its "
     "source."
 )
@@ -226,14 +225,15 @@ def _series_of(path: Path) -> Reading:
 
 def _read_file(path: Path) -> Reading:
     suffix = image_suffix(path)
-    shear, not_finite = 0.0, 0
+    shear, not_finite, placed = 0.0, 0, True
     notes: list[str] = []
     if suffix in _NIFTI:
         header, not_finite = check_nifti(path)
         shear = header.shear_degrees()
-        if header.apart_mm() > _SAME_PLACE_MM:
-            notes.append(f"{path}: {_TWO_PLACES.format(apart=header.apart_mm())}")
-        if not header.placed:
+        apart, placed = header.apart_mm(), header.placed
+        if apart > _SAME_PLACE_MM:
+            notes.append(f"{path}: {_TWO_PLACES.format(apart=apart)}")
+        if not placed:
             notes.append(f"{path}: {_NOT_PLACED.format(why='qform_code and sform_code are 0')}")
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_READERS[suffix])
@@ -246,8 +246,9 @@ def _read_file(path: Path) -> Reading:
     if suffix not in _NIFTI:  # only now: ITK knows whether it is such a file at all
         field = missing_place(path)
         if field is not None:
+            placed = False
             notes.append(f"{path}: {_NOT_PLACED.format(why=f'no field {field!r}')}")
-    if not any(_NOWHERE in note for note in notes) and _is_identity(image):
+    if placed and _is_identity(image):
         notes.append(f"{path}: {_UNPLACED}")
     checked, more = check_image(image, str(path), not_finite)
     return Reading(checked, (*notes, *more))

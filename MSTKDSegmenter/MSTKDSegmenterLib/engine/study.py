@@ -174,9 +174,9 @@ def conflicts(study: Study) -> Iterator[str]:
         shared = overlap(first.image, second.image)
         if shared < LEAST_OVERLAP:
             yield (
-                f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) do not overlap in space: "
-                f"they share {shared:.0%} of the smaller field of view, expected at least {LEAST_OVERLAP:.0%}. They "
-                "are of different bodies, or one has lost its position; export it again or leave it out."
+                f"{_both(first, second)} do not overlap in space: they share {shared:.0%} of the smaller field of "
+                f"view, expected at least {LEAST_OVERLAP:.0%}. They are of different bodies, or one has lost its "
+                "position; export it again or leave it out."
             )
 
 
@@ -243,6 +243,7 @@ def _axes(image: sitk.Image) -> np.ndarray:
 
 def _finished(study: Study, readings: Mapping[str, Reading]) -> Study:
     study.notes += _check_one_patient(study, readings)
+    study.notes += _in_names(study)
     check_study(study)
     study.notes += _in_intensities(study)
     return study
@@ -254,7 +255,7 @@ def _check_one_patient(study: Study, readings: Mapping[str, Reading]) -> list[st
     tagged = [sequence for sequence in study.images if readings[sequence].tags]
     for first, second in combinations(tagged, 2):
         one, other = readings[first].tags, readings[second].tags
-        sources = f"{study.images[first].source} ({first}) and {study.images[second].source} ({second})"
+        sources = _both(study.images[first], study.images[second])
         if _differ(one, other, _PATIENT_ID):
             told = f"{sources} have different DICOM patient IDs."
             if not study.same_patient:
@@ -266,15 +267,20 @@ def _check_one_patient(study: Study, readings: Mapping[str, Reading]) -> list[st
             notes.append(f"{sources} are of different dates: {one[_STUDY_DATE]} and {other[_STUDY_DATE]}.")
         elif _differ(one, other, _STUDY_UID):
             notes.append(f"{sources} are of different examinations (DICOM study UIDs).")
+    return notes
+
+
+def _both(first: SequenceImage, second: SequenceImage) -> str:
+    return f"{first.source} ({first.sequence}) and {second.source} ({second.sequence})"
+
+
+def _in_names(study: Study) -> Iterator[str]:
+    """A note for each pair of images of different subjects or sessions by the names of BIDS."""
     for first, second in combinations(study.images.values(), 2):
         for entity, what in (("sub", "subjects"), ("ses", "sessions")):
-            said = [_entity(image.source, entity) for image in (first, second)]
-            if all(said) and said[0] != said[1]:
-                notes.append(
-                    f"{first.source} ({first.sequence}) and {second.source} ({second.sequence}) are of different "
-                    f"{what} by their names: {said[0]} and {said[1]}."
-                )
-    return notes
+            one, other = (_entity(image.source, entity) for image in (first, second))
+            if one and other and one != other:
+                yield f"{_both(first, second)} are of different {what} by their names: {one} and {other}."
 
 
 def _entity(source: str, entity: str) -> str:
