@@ -63,6 +63,16 @@ def test_what_is_wrong_with_a_configuration_is_one_line_too(
     assert "c.yaml" in capsys.readouterr().err
 
 
+def test_names_of_runs_to_compare_with_are_not_taken_for_overrides_nor_the_other_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\n")
+    against = ("--against", "one", "--against", "other")
+    assert call(monkeypatch, "crossvalidate.py", "--config", path, *against, f"runs={tmp_path}") == 2
+    assert f"{tmp_path / 'one' / 'crossvalidation.json'} does not exist" in capsys.readouterr().err
+
+
 def test_the_traceback_is_there_for_those_who_ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(tmp_path / "no.yaml"), "--debug"])
     with pytest.raises(FileNotFoundError):

@@ -321,20 +321,26 @@ def test_a_comparison_says_by_how_much_and_how_surely() -> None:
     assert "Refused, and counted as empty masks: 0 of one, 0 of two." in text
 
 
-def test_a_comparison_is_written_with_its_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, shift in (("other", 0.0), ("mine", 0.1)):
-        evaluate.write(config(tmp_path, name), made_up_rows(shift), used(f"hash of {name}"), COMMAND, {})
-    monkeypatch.setattr(comparison.packages, "load", lambda f: used(f"hash of {f.parent.name}"))
+@pytest.mark.parametrize("fold", [None, 1])
+def test_a_comparison_is_written_with_its_figure(
+    fold: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (config(tmp_path, name).model_copy(update={"fold": fold}) for name in ("mine", "other"))
+    for one, shift in ((other, 0.0), (mine, 0.1)):
+        one.folder.mkdir(parents=True, exist_ok=True)
+        evaluate.write(one, made_up_rows(shift), used(f"hash of {one.name}"), COMMAND, {})
+    hashes = {one.folder / "package": used(f"hash of {one.name}") for one in (mine, other)}
+    monkeypatch.setattr(comparison.packages, "load", hashes.get)
     drawn: list[str] = []
     monkeypatch.setattr(comparison, "illustrate", lambda config, packages, rows, path: drawn.extend(packages))
-    text = comparison.compare_runs(config(tmp_path), "other")
-    record = json.loads((tmp_path / "mine" / "comparison.json").read_text(), parse_constant=pytest.fail)
-    assert (tmp_path / "mine" / "comparison.md").read_text() == text
+    text = comparison.compare_runs(mine, "other")
+    record = json.loads((mine.folder / "comparison.json").read_text(), parse_constant=pytest.fail)
+    assert (mine.folder / "comparison.md").read_text() == text
     assert (record["first"], record["second"], drawn) == ("other", "mine", ["other", "mine"])
     assert math.isclose(record["overall"]["dice"]["TC"]["difference"]["mean"], 0.1)
     monkeypatch.setattr(comparison.packages, "load", lambda folder: used("another"))
     with pytest.raises(ValueError, match="'other' has been exported again"):
-        comparison.compare_runs(config(tmp_path), "other")
+        comparison.compare_runs(mine, "other")
 
 
 def test_a_run_that_was_not_evaluated_is_not_compared(tmp_path: Path) -> None:

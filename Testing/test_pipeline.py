@@ -18,6 +18,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 from mstkd_training import checkpoint
 from mstkd_training.cases import ENDINGS, LABEL_MAP
+from mstkd_training.command import STOPPED, UNUSABLE
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, subset_name
 from phantom import make_study
 
@@ -79,8 +80,14 @@ def test_studies_become_a_model_that_segments_through_an_interruption(
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=60) == STOPPED
     interrupted = checkpoint.load(run / "checkpoint.pt")["step"]
+    unfinished = subprocess.run(
+        [sys.executable, str(TRAINING / "eval.py"), "--config", str(preset)],
+        env=ENVIRONMENT, capture_output=True, encoding="utf-8", check=False,
+    )  # fmt: skip
+    assert unfinished.returncode == UNUSABLE
+    assert f"has come to step {interrupted} of " in unfinished.stderr
     assert f"from step {interrupted}" in call(*train[1:])
 
     assert "| FLAIR+T1+T1ce+T2 |" in call(TRAINING / "eval.py", "--config", preset)

@@ -335,6 +335,27 @@ def test_the_fingerprint_counts_cases_without_enhancement_and_knows_other_files(
     assert told["files_sha256"] != before["files_sha256"]
 
 
+def test_the_fingerprint_knows_other_contents_of_the_same_size(source: Path, done: Config) -> None:
+    path = source / BAD / f"{BAD}-seg.nii"
+    size = path.stat().st_size
+    rewrite(path, lambda labels: sitk.Cast(labels != 0, sitk.sitkUInt8) * 2)
+    assert path.stat().st_size == size
+    config = configuration(source)
+    prepare.prepare(config)
+    told, before = (json.loads((c.data.cache / "fingerprint.json").read_text()) for c in (config, done))
+    assert told["files_sha256"] != before["files_sha256"]
+
+
+def test_facts_of_an_earlier_version_are_looked_for_again(source: Path) -> None:
+    config = configuration(source)
+    prepare.prepare(config)
+    path = config.data.cache / "examined.json"
+    now = json.loads(path.read_text())
+    path.write_text(json.dumps({case: {"files": facts["files"]} for case, facts in now.items()}))
+    prepare.prepare(config)
+    assert json.loads(path.read_text()) == now
+
+
 def test_several_processes_prepare_the_same_as_one(
     studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

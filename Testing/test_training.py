@@ -18,6 +18,7 @@ from mstkd_training.config import (
     DataConfig,
     OptimConfig,
     SubsetConfig,
+    TeacherConfig,
     load,
 )
 from mstkd_training.data import Composite, TrainingSet, transplant
@@ -144,6 +145,19 @@ def test_a_fold_tests_its_own_patients_in_a_folder_of_its_own() -> None:
         config.of_fold(2)
     with pytest.raises(ValueError, match="fold 0 of a run that is fold 1 already"):
         fold.of_fold(0)
+
+
+def test_a_fold_that_keeps_nobody_apart_is_refused() -> None:
+    data = DataConfig(folds=(("a",), ("b",)), test_share=0, validation_share=0)
+    for fold, held_out in ((1, ()), (1, ("a",)), (2, ())):
+        with pytest.raises(ValueError, match=f"fold={fold}: ask for it with --fold {fold}, which keeps its patients"):
+            Config(name="x", fold=fold, data=data.model_copy(update={"held_out": held_out}))
+
+
+def test_what_a_teacher_of_this_kind_would_ignore_is_refused() -> None:
+    for kind, ignored in (("none", {"size": "large"}), ("none", {"gradients": True}), ("ema", {"gradients": True})):
+        with pytest.raises(ValueError, match=rf"teacher\.{next(iter(ignored))} with(out a teacher| teacher\.kind)"):
+            TeacherConfig(kind=kind, **ignored)
 
 
 def test_a_fold_may_start_from_a_package_of_its_own() -> None:

@@ -26,6 +26,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = parser(__doc__)
     options.add_argument(
-        "--against", nargs="*", default=(), metavar="RUN", help="names of runs; differences to the first"
+        "--against", action="append", default=[], metavar="RUN", help="name of a run; differences to the first given"
     )
     run(main, options)

@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> None:
         print(compare_runs(config, arguments.compare))
         return
     own = config.folder / "package"
-    package = to_measure(arguments.package, config) if arguments.package else export(config, own, unfinished=True)
+    package = to_measure(arguments.package, config) if arguments.package else export(config, own, arguments.unfinished)
     rows = evaluate(config, package)
     found = reliability(config, package)
     print(write(config, rows, package, shlex.join(["python", *sys.argv]), found))
@@ -52,5 +52,6 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     options = parser(__doc__, fold=True)
     options.add_argument("--package", type=Path, metavar="FOLDER", help="measure this package, not a run's student")
+    options.add_argument("--unfinished", action="store_true", help="measure a run that has not come to its last step")
     options.add_argument("--compare", metavar="RUN", help="name of another run, measured on the same studies")
     run(main, options)

@@ -6,13 +6,14 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 overrides=("$@")
+run=
 
 does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration of a run
-  "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
+  $run "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
 }
 
 pair() {  # pair COMMAND... , COMMAND...: side by side, one core for each
-  local first=() one other
+  local first=() one other run=exec  # in the place of its shell, so that it gets the signals itself
   while [ "$1" != , ]; do first+=("$1"); shift; done
   "${first[@]}" & one=$!
   "${@:2}" & other=$!

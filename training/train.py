@@ -1,8 +1,12 @@
-"""Train, or continue, a run: `python training/train.py --config training/configs/dropout.yaml [optim.steps=100]`."""
+"""Train, or continue, a run: `python training/train.py --config training/configs/dropout.yaml [optim.steps=100]`.
+
+Ctrl-C or SIGTERM writes a checkpoint and ends with the exit code 75; the same command continues.
+"""
 
 import argparse
+import sys
 
-from mstkd_training.command import configuration, parser, run, show
+from mstkd_training.command import STOPPED, configuration, parser, run, show
 from mstkd_training.trainer import Trainer
 
 
@@ -11,7 +15,8 @@ def main(arguments: argparse.Namespace) -> None:
     show(config)
     trainer = Trainer(config)
     trainer.resume()
-    trainer.fit()
+    if not trainer.fit():
+        sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,9 @@ SMALLEST_GAIN = 0.005
 """Mean Dice by which other thresholds must beat one half: a few patients do not tell smaller differences."""
 HALF = 0.5
 LEAST = 0.02
-"""Probability from which a voxel counts for the curves of reliability; what lies below is the rest of the head."""
+"""Probability at its temperature from which a voxel counts for reliability; what lies below is the rest of the head.
+
+Before any curve: one that says less of easy voxels must not choose those that it is judged by."""
 
 DIGITS = 5
 EDGES = (0, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -171,7 +173,7 @@ def reliability(
 
     Args:
         calibrations: patient -> what was fitted without this patient.
-        least: smallest calibrated probability that counts; most voxels of a head are far from any tumour, and near 0.
+        least: smallest probability that counts, with temperatures but before curves; most voxels of a head are near 0.
         parts: of 0 to 1, each a point of the curve; those without voxels are left out.
     """
     number = list(REGIONS).index(region)
@@ -182,7 +184,7 @@ def reliability(
             curve = own.curves[region][one] if region in own.curves else AS_SAID
             honest = np.array([calibrated_number(centre, curve) for centre in _CENTRES])
             found = sum(counts.voxels[study, place, step, number] for place, step in _at(own.temperatures, one))
-            part, counted = np.minimum((honest * parts).astype(int), parts - 1), honest >= least
+            part, counted = np.minimum((honest * parts).astype(int), parts - 1), least <= _CENTRES
             for total, values in ((voxels, found.sum(axis=0)), (said, found.sum(axis=0) * honest), (true, found[1])):
                 np.add.at(total, part[counted], values[counted])
     kept = voxels > 0
@@ -190,7 +192,7 @@ def reliability(
 
 
 def honesty(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, Any]:
-    """How far probabilities from LEAST on can be believed, as plain values for a JSON file.
+    """How far the probabilities of voxels from LEAST on can be believed, as plain values for a JSON file.
 
     Args:
         calibrations: as for reliability.
@@ -213,7 +215,7 @@ def honesty(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, A
 
 
 def error_of_patients(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
-    """Mean of the errors of each patient alone, of probabilities from LEAST on."""
+    """Mean of the errors of each patient alone, of voxels from LEAST on."""
     return float(np.mean([reliability(one, calibrations, region, LEAST).error for one in apart(counts)]))
 
 

@@ -13,6 +13,8 @@ from .config import Config, load
 
 UNUSABLE = 2
 """Exit code where what was asked for cannot be done; a defect ends with 1 and its traceback, as Python does."""
+STOPPED = 75
+"""Exit code of a training that was asked to stop before its end; EX_TEMPFAIL of sysexits.h, for it can go on."""
 
 
 def parser(description: str | None, fold: bool = False) -> argparse.ArgumentParser:
@@ -41,9 +43,9 @@ def show(config: Config) -> None:
 def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentParser) -> None:
     """Parse the command line, options and overrides in any order, and call `main`.
 
-    A ValueError, FileNotFoundError or MemoryError, which users can mend, becomes a line on stderr and the exit code
-    UNUSABLE. Under torchrun the line says which process it is of, and torchrun repeats the error of the one that failed
-    first.
+    What users can mend (ValueError, FileNotFoundError, MemoryError, FloatingPointError) is a line on stderr and the
+    exit code UNUSABLE. Under torchrun the line says which process it is of, and torchrun repeats the error of the one
+    that failed first.
     """
     options.add_argument("--debug", action="store_true", help="show where in the code an error comes from")
     arguments = options.parse_intermixed_args()
@@ -55,7 +57,7 @@ def run(main: Callable[[argparse.Namespace], None], options: argparse.ArgumentPa
         main = record(main)
     try:
         main(arguments)
-    except (ValueError, FileNotFoundError, MemoryError) as error:
+    except (ValueError, FileNotFoundError, MemoryError, FloatingPointError) as error:
         if arguments.debug:
             raise
         options.exit(UNUSABLE, f"{who}: {_told(error)}\n")

@@ -20,7 +20,7 @@ def compare_runs(config: Config, other: str) -> str:
         FileNotFoundError: one of the runs has not been evaluated.
         ValueError: they were evaluated on different studies, or a run's weights or calibration have changed since.
     """
-    folders = {other: config.runs / other, config.name: config.folder}
+    folders = {other: config.folder_of(other), config.name: config.folder}
     if len(folders) == 1:
         raise ValueError(f"--compare {other}: that is the run itself, name another one")
     records = {name: read(folder) for name, folder in folders.items()}

@@ -177,6 +177,10 @@ class TeacherConfig(Section):
             raise ValueError("teacher.size with an ema teacher: it is the average of the student, leave the size out")
         if self.kind == "frozen" and self.size is not None:
             raise ValueError("teacher.size with a frozen teacher: it has the size of its run, leave the size out")
+        if self.kind == "none" and self.size is not None:
+            raise ValueError("teacher.size without a teacher: leave the size out, or choose teacher.kind")
+        if self.kind != "joint" and self.gradients:
+            raise ValueError(f"teacher.gradients with teacher.kind {self.kind!r}: only a joint teacher has gradients")
         return self
 
 
@@ -244,6 +248,8 @@ class Config(Section):
             )
         if len({name for fold in data.folds for name in fold}) < sum(map(len, data.folds)):
             raise ValueError("data.folds names a patient twice: everybody tests once")
+        if self.fold is not None and [data.held_out] != list(data.folds)[self.fold : self.fold + 1]:
+            raise ValueError(f"fold={self.fold}: ask for it with --fold {self.fold}, which keeps its patients apart")
         if self.init is not None and self.start is not None:
             raise ValueError(f"init={self.init} with start={self.start}: the student starts from one of them")
         if self.init_folds and (self.init is None or len(self.init_folds) != len(data.folds)):

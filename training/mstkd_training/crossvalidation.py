@@ -51,7 +51,8 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
     what a package of all patients stores is fitted on all of them. Thresholds other than one half are taken only if
     they gain SMALLEST_GAIN on studies that they were not fitted on, a region's curves only if they take away
-    SMALLEST_CORRECTION of the mean error of single patients, alike. The patients of a single fold calibrate each other.
+    SMALLEST_CORRECTION of the mean error of single patients, alike, and make it worse in no fold: each fold is a
+    training of its own, and so is what ships. The patients of a single fold calibrate each other.
 
     Raises:
         ValueError: the configuration has no folds, or a single one with less than two patients.
@@ -59,9 +60,8 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     """
     folds = [config.of_fold(number) for number in range(len(config.data.folds))]
     trained = [_trained(fold) for fold in folds]
-    parts = [_counted(fold, one) for fold, one in zip(folds, trained, strict=True)]
-    if len(folds) == 1:
-        parts = counts.apart(parts[0])
+    of_folds = [_counted(fold, one) for fold, one in zip(folds, trained, strict=True)]
+    parts = of_folds if len(folds) > 1 else [one for of_fold in of_folds for one in counts.apart(of_fold)]
     if len(parts) < 2:
         raise ValueError(
             f"data.folds has {len(folds)} folds: a cross-validation needs two or more, or one of several patients"
@@ -73,7 +73,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     if _mean(found) <= _mean(_rows(parts, plain)) + SMALLEST_GAIN:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
-    helped = [region for region in REGIONS if _curve_helps(everyone, own, region)]
+    helped = [region for region in REGIONS if _curve_helps(of_folds, own, region)]
     of_all, fitted = with_curves(of_all, helped), [with_curves(one, helped) for one in fitted]
     own = {patient: with_curves(one, helped) for patient, one in own.items()}
     record = {
@@ -229,10 +229,13 @@ def _mean(found: Sequence[Row]) -> float:
     return float(np.mean([row[f"{region}_dice"] for row in found for region in REGIONS]))
 
 
-def _curve_helps(everyone: Counts, own: dict[str, Calibration], region: str) -> bool:
+def _curve_helps(folds: Sequence[Counts], own: dict[str, Calibration], region: str) -> bool:
     plain = {patient: with_curves(one, ()) for patient, one in own.items()}
-    with_it, without = (error_of_patients(everyone, calibrations, region) for calibrations in (own, plain))
-    return with_it < without - SMALLEST_CORRECTION
+
+    def taken_away(of: Counts) -> float:
+        return error_of_patients(of, plain, region) - error_of_patients(of, own, region)
+
+    return taken_away(counts.joined(folds)) > SMALLEST_CORRECTION and min(map(taken_away, folds)) >= 0
 
 
 def _trained(fold: Config) -> Trained:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from MSTKDSegmenterLib.engine.geometry import Grid
 from MSTKDSegmenterLib.engine.nifti_header import check_nifti
 from MSTKDSegmenterLib.engine.regions import CONVENTIONS, REGIONS
 from MSTKDSegmenterLib.engine.study import study_from_files
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .cases import LABEL_MAP, Case
 from .config import CONVENTION
@@ -24,9 +25,10 @@ PERCENTILES = (0.5, 5.0, 50.0, 95.0, 99.5)
 
 
 class Facts(BaseModel):
-    """What a case is like, and the files it was measured on, by name: bytes and time of change (ns)."""
+    """What a case is like, and the files it was measured on, by name."""
 
-    files: dict[str, tuple[int, int]]
+    files: dict[str, tuple[int, int]]  # bytes and time of change (ns)
+    sha256: dict[str, str]  # of their contents
     size: tuple[int, int, int]  # voxels, x, y, z; the same for all sequences and the label map
     spacing: tuple[float, float, float]  # mm
     orientation: str  # where the voxel axes point, as in LPS
@@ -39,7 +41,7 @@ _LEDGER = TypeAdapter(dict[str, Facts])
 
 
 def examine(case: Case, convention: str) -> Facts | list[str]:
-    """The facts of a case that can be used, else the reasons why it cannot. Reads each file once, headers first."""
+    """The facts of a case that can be used, else the reasons why it cannot. Looks at the headers first."""
     reasons = list(_headers(case))
     if reasons:
         return reasons
@@ -61,8 +63,8 @@ def examine(case: Case, convention: str) -> Facts | list[str]:
             intensity[sequence] = tuple(np.percentile(values, PERCENTILES).tolist())
     orientation = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(reader.GetDirection())
     return reasons or Facts(
-        files=files_of(case), size=reader.GetSize(), spacing=reader.GetSpacing(), orientation=orientation,
-        brain_ml=brain_ml, intensity=intensity, regions_ml=regions,
+        files=files_of(case), sha256=_contents_of(case), size=reader.GetSize(), spacing=reader.GetSpacing(),
+        orientation=orientation, brain_ml=brain_ml, intensity=intensity, regions_ml=regions,
     )  # fmt: skip
 
 
@@ -71,10 +73,18 @@ def files_of(case: Case) -> dict[str, tuple[int, int]]:
     return {path.name: (path.stat().st_size, path.stat().st_mtime_ns) for path in case.files}
 
 
+def _contents_of(case: Case) -> dict[str, str]:
+    """SHA-256 by file name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in case.files}
+
+
 def read(cache: Path) -> dict[str, Facts]:
-    """The facts of the cases that were examined before, by case."""
+    """The facts of the cases that were examined before, by case; none if an earlier version noted others."""
     path = cache / "examined.json"
-    return _LEDGER.validate_json(path.read_bytes()) if path.exists() else {}
+    try:
+        return _LEDGER.validate_json(path.read_bytes()) if path.exists() else {}
+    except ValidationError:
+        return {}
 
 
 def write(facts: dict[str, Facts], cache: Path) -> None:

@@ -23,7 +23,7 @@ Range = dict[str, Any]
 def fingerprint(
     cases: Sequence[Case], facts: Mapping[str, Facts], left_out: Mapping[str, Sequence[str]], data: DataConfig
 ) -> dict[str, Any]:
-    """Counts, ranges over the cases, and a hash of the files' names and sizes.
+    """Counts, ranges over the cases, and a hash of the files' names and contents.
 
     Args:
         facts: by case.
@@ -76,5 +76,5 @@ def _volumes(values: Sequence[float]) -> Range:
 
 
 def _hash(cases: Sequence[Case], facts: Mapping[str, Facts]) -> str:
-    lines = [f"{case.name}/{name} {size}" for case in cases for name, (size, _) in facts[case.name].files.items()]
+    lines = [f"{case.name}/{name} {found}" for case in cases for name, found in facts[case.name].sha256.items()]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()

@@ -88,8 +88,11 @@ class Trainer:
 
     # --- training
 
-    def fit(self) -> None:
+    def fit(self) -> bool:
         """Train until the configured number of steps, or until SIGTERM or SIGINT, then write a checkpoint.
+
+        Returns:
+            Whether the run is finished; if not, it was asked to stop.
 
         Raises:
             ValueError: the run's folder is of another configuration, or holds the best weights of an earlier run.
@@ -110,7 +113,7 @@ class Trainer:
                 self.save()
             if world.anyone(self.stop):
                 self._say_stopped()
-                return
+                return False
             progress = tqdm(
                 batches(config, world, training, learner.step), initial=learner.step, total=config.optim.steps,
                 mininterval=10, disable=not world.first,
@@ -127,7 +130,8 @@ class Trainer:
                     self.save()
                 if stop and (not last or self._due(validation)):
                     self._say_stopped()
-                    return
+                    return False
+        return True
 
     def _due(self, validation: Sequence[Sample]) -> bool:
         step, config = self.learner.step, self.config
