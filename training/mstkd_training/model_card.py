@@ -100,7 +100,7 @@ def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossval
     return [
         *_curves(package),
         "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
-        f"studies ({whom}), for voxels with p of {LEAST:g} or more. Expected calibration error: "
+        f"studies ({whom}), for voxels to which the network gives {LEAST:g} or more. Expected calibration error: "
         f"{_numbers(calibrated, 3)}; as the network itself says: {_numbers(as_said, 3)}. That is of all patients "
         f"together. Of one alone it is, on average (and at worst), {', '.join(alone)}.",
         "![Reliability curves](reliability.png)",
