@@ -222,7 +222,8 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._onParametersModified()
         if self._entered:
             self._inputs.forget()
-            self._choices.propose()
+            with slicer.util.WaitCursor():  # names that tell nothing leave it to the voxels
+                self._choices.propose()
             self._update()
 
     def _update(self) -> None:
@@ -233,11 +234,12 @@ class MSTKDSegmenterWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._updateApply()
 
     def _updateApply(self) -> None:
+        from MSTKDSegmenterLib.panel.marks import paragraphs
+
         hindrance = self._hindrance()
         self.ui.applyButton.enabled = not hindrance
-        self.ui.applyButton.toolTip = hindrance or _("Segment from {sequences}").format(
-            sequences="+".join(self._choices.volumes())
-        )
+        ready = _("Segment from {sequences}").format(sequences="+".join(self._choices.volumes()))
+        self.ui.applyButton.toolTip = paragraphs([hindrance or ready])
 
     def _hindrance(self) -> str:
         """Why Apply cannot be pressed, with the remedy; empty if it can."""

@@ -8,6 +8,7 @@ real Slicer 5.12 answers to (slicer_names.json), so code that runs here does not
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -86,6 +87,7 @@ def start() -> None:
     slicer.util.childWidgetVariables = _child_widgets
     slicer.util.errorDisplay = lambda text, windowTitle=None, parent=None, **more: errors.append(text)  # noqa: N803
     slicer.util.selectModule = selected.append
+    slicer.util.WaitCursor = contextlib.nullcontext
     slicer.util.mainWindow = lambda: main_window
     slicer.util.getModuleWidget = lambda name: SimpleNamespace(editor=_editors()[name])
     _module("qt", **_qt())

@@ -65,13 +65,21 @@ class Panel:
 
     def said(self, label: str) -> str:
         """What a label says, without its formatting."""
-        document = QtGui.QTextDocument()
-        document.setHtml(getattr(self.ui, label).text)
-        return document.toPlainText()
+        return _plain(getattr(self.ui, label).text)
+
+    def tip(self, widget: str) -> str:
+        """What a tooltip says, without its formatting."""
+        return _plain(getattr(self.ui, widget).toolTip)
 
     def finish(self) -> None:
         """Wait until nothing runs any more."""
         until(lambda: not self.shows("runningPanel"))
+
+
+def _plain(text: str) -> str:
+    document = QtGui.QTextDocument()
+    document.setHtml(text)
+    return document.toPlainText()
 
 
 def until(happened: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -12,7 +12,8 @@ host.start()
 from MSTKDSegmenterLib.engine.errors import UnusableInput  # noqa: E402
 from MSTKDSegmenterLib.engine.study import check_study, study_from_images  # noqa: E402
 from MSTKDSegmenterLib.scene import concerns as module  # noqa: E402
-from MSTKDSegmenterLib.scene.concerns import Memory, concerns  # noqa: E402
+from MSTKDSegmenterLib.scene.attributes import OUTPUT_ATTRIBUTE  # noqa: E402
+from MSTKDSegmenterLib.scene.concerns import Memory, concerns, hearsay  # noqa: E402
 from MSTKDSegmenterLib.scene.volumes import image_from_volume  # noqa: E402
 from scene_volumes import put_below, tag_value, volume  # noqa: E402
 
@@ -134,6 +135,67 @@ def test_a_colour_volume_blocks() -> None:
     assert (found.severity, "3 values per voxel" in found.text) == ("blocks", True)
 
 
+@pytest.mark.parametrize("kind", ["vtkMRMLScalarVolumeNode", "vtkMRMLLabelMapVolumeNode"])
+def test_what_the_logic_refuses_as_no_image_blocks(kind: str) -> None:
+    node = volume("probability WT")
+    if kind == "vtkMRMLScalarVolumeNode":
+        node.SetAttribute(OUTPUT_ATTRIBUTE, "1")
+    else:
+        labels = slicer.mrmlScene.AddNewNodeByClass(kind, "labels")
+        labels.SetAndObserveImageData(node.GetImageData())
+        node = labels
+    [found] = concerns({"T2": node})
+    assert (found.severity, "is a label map or a result of this module" in found.text) == ("blocks", True)
+
+
+class TestNames:
+    @pytest.mark.parametrize(
+        ("flair", "t1"),
+        [
+            ("smith_flair", "miller_t1"),
+            ("case1_flair", "case2_t1"),
+            ("sub-001_FLAIR", "sub-002_T1w"),
+            ("sub-001_ses-1_FLAIR", "sub-001_ses-2_T1w"),
+            ("BraTS-GLI-00001-000-t2f", "BraTS-GLI-00005-000-t1n"),
+            ("pat1_20230105_flair", "pat1_20240310_t1"),
+        ],
+    )
+    def test_of_two_patients_or_days_warn(self, flair: str, t1: str) -> None:
+        chosen = {"FLAIR": volume(flair), "T1": volume(t1, "T1")}
+        [found] = concerns(chosen)
+        assert found.severity == "warns"
+        assert found.text.startswith(f"The names of '{flair}' (FLAIR) and '{t1}' (T1) differ in more than")
+        assert concerns(chosen, same_patient=True) == []
+
+    @pytest.mark.parametrize(
+        ("flair", "t1"),
+        [
+            ("flair", "t1"),
+            ("smith_flair", "t1"),
+            ("smith_flair_denoised", "smith_t1"),
+            ("3 AX FLAIR dark fluid", "4 T1 MPRAGE sag"),
+            ("sub-001_acq-highres_FLAIR", "sub-001_rec-norm_T1w"),
+            ("BraTS-GLI-00001-000-t2f", "BraTS-GLI-00001-000-t1n"),
+            ("UPENN-GBM-00001_11_FLAIR", "UPENN-GBM-00001_11_T1"),
+            ("Series3 flair", "Series4 t1"),
+            ("output", "scan"),
+        ],
+    )
+    def test_of_one_study_do_not(self, flair: str, t1: str) -> None:
+        assert hearsay({"FLAIR": volume(flair), "T1": volume(t1, "T1")}) == []
+
+    def test_do_not_matter_where_the_header_says_that_it_is_one_patient_or_already_says_that_it_is_not(self) -> None:
+        one, other = (volume(name, kind, PatientID="1") for name, kind in (("a_flair", "FLAIR"), ("b_t1", "T1")))
+        assert concerns({"FLAIR": one, "T1": other}, tag_value) == []
+        third = volume("c_t2", "T2", PatientID="2")
+        assert [found.severity for found in concerns({"FLAIR": one, "T2": third}, tag_value)] == ["blocks"]
+
+    def test_of_several_pairs_are_told_once(self) -> None:
+        chosen = {"FLAIR": volume("smith_flair"), "T1": volume("miller_t1", "T1"), "T2": volume("miller_t2", "T2")}
+        [found] = concerns(chosen)
+        assert "'smith_flair' (FLAIR), 'miller_t1' (T1) and 'miller_t2' (T2)" in found.text
+
+
 def test_a_misspelt_sequence_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError, match="T1c"):
         concerns({"T1c": volume("t1")})
@@ -161,6 +223,21 @@ class TestMemory:
         assert concerns(chosen, tag_value, memory=memory) == before
         assert [one.severity for one in concerns(chosen, tag_value, True, memory)] == ["warns"]
         assert read == ["flair", "t1"]
+
+    def test_of_a_volume_that_is_chosen_or_left_out_the_others_are_not_asked_again(self, read: list[str]) -> None:
+        memory, chosen = Memory(), {"FLAIR": volume("flair"), "T1": volume("t1", "T1"), "T2": volume("t2", "T1")}
+        [same] = concerns(chosen, memory=memory)
+        assert same.severity == "blocks"
+        del chosen["T2"], read[:]
+        assert concerns(chosen, memory=memory) == []
+        assert read == []
+
+    def test_a_volume_that_cannot_be_used_is_not_compared(self, read: list[str]) -> None:
+        empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+        memory, chosen = Memory(), {"FLAIR": volume("flair"), "T1": empty}
+        for _ in range(2):
+            assert [one.severity for one in concerns(chosen, memory=memory)] == ["blocks"]
+        assert read == ["flair", "empty"]
 
     def test_they_are_read_again_when_they_or_their_place_or_name_change(self, read: list[str]) -> None:
         memory, flair = Memory(), volume("flair")

@@ -49,11 +49,13 @@ class Slicer:
         self.says_yes = True
         self.real_pip = False
         self.questions: list[str] = []
+        self.details: list[str] = []
         self.notes: list[str] = []
         self.pip_calls: list[list[str]] = []
 
     def confirmOkCancelDisplay(self, text, windowTitle=None, parent=None, **more) -> bool:  # noqa: N802, N803
         self.questions.append(text)
+        self.details.append(more["detailedText"])
         return self.says_yes
 
     def infoDisplay(self, text, windowTitle=None, parent=None, standardButtons=None, **more) -> None:  # noqa: N802, N803
@@ -131,6 +133,7 @@ def test_declining_leaves_everything_as_it_was(application) -> None:
     application.says_yes = False
     assert not installing.ensure()
     assert application.pip_calls == []
+    assert "Without internet" in application.details[0]  # by hand, where it can be copied
 
 
 def test_testing_mode_neither_asks_nor_installs(application, monkeypatch) -> None:

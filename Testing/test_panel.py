@@ -41,11 +41,11 @@ class TestProposals:
         until(lambda: panel.chosen() == {"FLAIR": "case1_flair"})
 
     def test_the_reason_stands_in_the_tooltip_below_what_the_sequence_is(self, panel) -> None:
-        meaning = panel.selector("FLAIR").toolTip.partition("\n")[0]
+        meaning = panel.tip("selectorFLAIR").partition("\n")[0]
         add_volume("case1_flair")
         until(lambda: panel.chosen() != {})
-        assert panel.selector("FLAIR").toolTip.startswith(meaning)
-        assert "flair" in panel.selector("FLAIR").toolTip.removeprefix(meaning)
+        assert panel.tip("selectorFLAIR").startswith(meaning)
+        assert "flair" in panel.tip("selectorFLAIR").removeprefix(meaning)
 
     def test_a_volume_that_is_added_while_another_module_is_open_is_proposed_on_coming_back(self, panel) -> None:
         panel.exit()
@@ -60,7 +60,7 @@ class TestProposals:
         add_volume("case1_dwi")
         until(lambda: panel.chosen() != {})
         assert panel.ui.unusedLabel.text == "1 other volume is not used."
-        assert panel.ui.unusedLabel.toolTip.startswith("case1_dwi: Not proposed")
+        assert panel.tip("unusedLabel").startswith("case1_dwi: Not proposed")
 
     def test_own_results_and_label_maps_are_not_spoken_of(self, panel) -> None:
         add_volume("case1_flair probability WT").SetAttribute("MSTKDSegmenter.output", "1")
@@ -131,7 +131,7 @@ class TestOwnChoice:
         panel.choose("T1", "t1_of_jane")
         settle()
         assert panel.chosen() == {"T1": "t1_of_jane"}
-        assert "patients with different" in panel.ui.unusedLabel.toolTip
+        assert "patients with different" in panel.tip("unusedLabel")
 
     def test_a_volume_that_is_removed_leaves_its_selector_empty_and_not_at_the_next_volume(self, panel) -> None:
         first, _ = add_volume("something"), add_volume("something else")
@@ -177,6 +177,19 @@ class TestSamePatient:
 
 
 class TestConcerns:
+    def test_an_own_result_cannot_be_applied_to_and_that_is_said(self, panel) -> None:
+        add_volume("case1_flair probability WT").SetAttribute("MSTKDSegmenter.output", "1")
+        panel.choose("T2", "case1_flair probability WT")
+        assert "given as T2, is a label map or a result of this module" in panel.said("concernsLabel")
+        assert not panel.ui.applyButton.enabled
+
+    def test_names_as_of_two_patients_are_said(self, panel) -> None:
+        add_volume("case1_flair")
+        add_volume("case2_t1")
+        until(lambda: len(panel.chosen()) == 2)
+        assert "differ in more than the sequence" in panel.said("concernsLabel")
+        assert panel.ui.applyButton.enabled
+
     def test_the_same_volume_twice_is_said_and_cannot_be_applied(self, panel) -> None:
         add_volume("something")
         panel.choose("T1", "something")
@@ -184,7 +197,7 @@ class TestConcerns:
         assert panel.shows("concernsNote")
         assert "same" in panel.said("concernsLabel")
         assert not panel.ui.applyButton.enabled
-        assert panel.ui.applyButton.toolTip in panel.said("concernsLabel")
+        assert panel.tip("applyButton") in panel.said("concernsLabel")
 
     def test_it_is_no_longer_said_when_it_is_no_longer_so(self, panel) -> None:
         add_volume("something")
@@ -245,13 +258,21 @@ class TestCard:
 class TestApply:
     def test_it_waits_for_a_sequence_and_its_tooltip_says_so(self, panel) -> None:
         assert not panel.ui.applyButton.enabled
-        assert panel.ui.applyButton.toolTip == "Choose at least one sequence."
+        assert panel.tip("applyButton") == "Choose at least one sequence."
         add_volume("something")
         panel.choose("T2", "something")
         assert panel.ui.applyButton.enabled
-        assert panel.ui.applyButton.toolTip == "Segment from T2"
+        assert panel.tip("applyButton") == "Segment from T2"
         panel.choose("T2", "missing")
         assert not panel.ui.applyButton.enabled
+
+    def test_long_tooltips_are_rich_text_which_alone_is_wrapped(self, panel) -> None:
+        add_volume("something")
+        panel.choose("T1", "something")
+        panel.choose("T2", "something")
+        tips = {name: one.toolTip for name, one in vars(panel.ui).items() if hasattr(one, "toolTip")}
+        assert len(panel.tip("applyButton")) > 100
+        assert [name for name, tip in tips.items() if len(tip) > 100 and not tip.startswith("<p")] == []
 
     def test_everything_that_can_be_pressed_or_chosen_has_a_tooltip(self, panel) -> None:
         kinds = ("QPushButton", "QToolButton", "QComboBox", "QCheckBox", "qMRMLNodeComboBox", "ctkPathLineEdit")

@@ -71,7 +71,7 @@ class TestProgress:
         ready.ui.applyButton.click()
         assert ready.shows("runningPanel")
         assert not ready.ui.applyButton.enabled
-        assert "running" in ready.ui.applyButton.toolTip
+        assert "running" in ready.tip("applyButton")
         until(lambda: ready.ui.progressBar.value == 30)
         assert ready.ui.stageLabel.text == "Choosing the device"
         assert ready.ui.deviceLabel.text == "Device: CPU (no CUDA device found)"
@@ -220,6 +220,15 @@ class TestResult:
         assert shown == {"WT": "1.0 ml", "TC": "0.5 ml", "ET": "0.2 ml"}
         assert finished.ui.volumeGradeET.text == "not reliable"
         assert finished.said("findingsLabel") == "Look here."
+
+    def test_without_a_finding_it_says_that_this_is_no_proof(self, finished) -> None:
+        node = finished.ui.resultSelector.currentNode()
+        report = {**json.loads(node.GetAttribute(REPORT_ATTRIBUTE)), "findings": []}
+        node.SetAttribute(REPORT_ATTRIBUTE, json.dumps(report))
+        finished.widget._results.show(node)
+        assert finished.said("findingsLabel") == (
+            "The automatic checks found nothing unusual. That is no proof that the result is right."
+        )
 
     def test_every_run_makes_a_new_node_and_the_older_ones_can_be_looked_at_again(self, finished) -> None:
         first = finished.ui.resultSelector.currentNode()

@@ -111,6 +111,7 @@ class TestSaving:
         panel.ui.applyButton.click()
         panel.finish()
         before, own = panel.chosen(), panel.ui.resultSelector.currentNode()
+        panel.ui.exclusiveBox.checked = panel.ui.probabilitiesBox.checked = True
         assert slicer.mrmlScene.ReadFromMRB(str(saved))
         settle()
         assert slicer.util.getNode("case1_flair")
@@ -118,6 +119,7 @@ class TestSaving:
         assert panel.ui.originFLAIR.text == "recognised"
         assert not panel.ui.samePatientBox.checked
         assert panel.ui.deviceSelector.currentText == "Automatic"
+        assert panel.ui.exclusiveBox.checked and panel.ui.probabilitiesBox.checked
         assert panel.ui.resultSelector.currentNode() is own
         assert own.GetDisplayNode().GetVisibility()
 

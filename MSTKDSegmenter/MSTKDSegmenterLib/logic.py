@@ -17,7 +17,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from . import dependencies
 from .run import Run
-from .scene.attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE
+from .scene.attributes import REPORT_ATTRIBUTE, no_input
 
 if TYPE_CHECKING:
     from .engine.progress import Event
@@ -280,11 +280,9 @@ def _check(volumes: Mapping[str, Any]) -> None:
                 f"What is given as {sequence} is {_told(node)}, expected a scalar volume node, as slicer.util.getNode "
                 "and loadVolume give them; of a sequence of volumes take one (module Sequences)."
             )
-        if node.IsA("vtkMRMLLabelMapVolumeNode") or node.GetAttribute(OUTPUT_ATTRIBUTE):
-            raise UnusableInput(
-                f"'{node.GetName()}', given as {sequence}, is a label map or a result of this module: expected an MRI "
-                "image, choose another volume."
-            )
+        why = no_input(node, sequence)
+        if why is not None:
+            raise UnusableInput(why)
 
 
 def _told(given: Any) -> str:

@@ -12,9 +12,9 @@ from ..scene.attributes import OUTPUT_ATTRIBUTE
 
 _NAMES = (
     *(f"{kind}{sequence}" for kind in ("volume", "byHand") for sequence in SEQUENCES),
-    *("samePatient", "result", "device", "modelFolder"),
+    *("samePatient", "result", "exclusive", "probabilities", "device", "modelFolder"),
 )
-"""Parameters of the patient whose volumes are chosen, and of this computer."""
+"""Parameters of the patient whose volumes are chosen, of what is wanted of them, and of this computer."""
 
 
 class Choices:

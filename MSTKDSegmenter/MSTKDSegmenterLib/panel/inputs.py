@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
 from ..engine.sequences import SEQUENCES
@@ -15,8 +16,6 @@ class Inputs:
     """Shows ``Choices`` in the selectors' tooltips and in words beside them."""
 
     def __init__(self, ui: Any) -> None:
-        import qt
-
         self._ui = ui
         self._help = {sequence: self._selector(sequence).toolTip for sequence in SEQUENCES}
         self._asked_about: tuple[dict[str, str], bool] | None = None
@@ -24,8 +23,6 @@ class Inputs:
         self.blocked = ""
         """The first concern that a segmentation would be refused for; empty if there is none."""
         ui.recogniseButton.setIcon(icon("Recognise"))
-        for name in [f"origin{sequence}" for sequence in SEQUENCES] + ["unusedLabel"]:
-            getattr(ui, name).setForegroundRole(qt.QPalette.PlaceholderText)
 
     def show(self, choices: Choices, same_patient: bool) -> None:
         """Show where each volume comes from, which volumes are not used, and the concerns.
@@ -39,12 +36,12 @@ class Inputs:
             origin, reason = _origin(choices, sequence, node)
             label = getattr(self._ui, f"origin{sequence}")
             label.text = origin
-            label.toolTip = reason
-            self._selector(sequence).toolTip = "\n".join(filter(None, [self._help[sequence], reason]))
+            label.toolTip = paragraphs([reason])
+            self._selector(sequence).toolTip = paragraphs(filter(None, [self._help[sequence], reason]))
         unused = choices.unused()
         self._ui.unusedLabel.text = _unused_in_words(len(unused))
         self._ui.unusedLabel.visible = bool(unused)
-        self._ui.unusedLabel.toolTip = "\n".join(f"{name}: {reason}" for name, reason in unused.items())
+        self._ui.unusedLabel.toolTip = paragraphs(f"{name}: {reason}" for name, reason in unused.items())
         self._ui.recogniseButton.visible = any(map(choices.by_hand, SEQUENCES))
         self._show_concerns(volumes, same_patient)
 
@@ -71,7 +68,8 @@ class Inputs:
         from ..scene.provenance import tag_value
 
         self._memory = self._memory or Memory()
-        found = concerns(volumes, tag_value(), same_patient, self._memory)
+        with slicer.util.WaitCursor():  # large volumes take seconds
+            found = concerns(volumes, tag_value(), same_patient, self._memory)
         blocking = [concern.text for concern in found if concern.severity == BLOCKS]
         return blocking, [concern.text for concern in found if concern.severity != BLOCKS]
 

@@ -46,7 +46,7 @@ def ensure() -> bool:
         raise RuntimeError(text.format(detail=torch[0].detail))
     if torch and not _pytorchExtension():
         return False
-    if not slicer.util.confirmOkCancelDisplay(_question(problems), windowTitle=REQUESTER):
+    if not _agreed(_question(problems)):
         return False
     _install(problems)
     return True
@@ -64,7 +64,7 @@ def _pytorchExtension() -> bool:
         "PyTorch is installed by the extension PyTorch (below 1 MB), which is not there. Install the extension now? "
         "Afterwards Slicer has to be restarted; then press Apply again, and PyTorch itself is next."
     )
-    if not slicer.util.confirmOkCancelDisplay(text, windowTitle=REQUESTER):
+    if not _agreed(text):
         return False
     model = slicer.app.extensionsManagerModel()
     before = model.interactive
@@ -82,6 +82,12 @@ def _pytorchExtension() -> bool:
         windowTitle=REQUESTER,
     )
     return False
+
+
+def _agreed(question: str) -> bool:
+    """Ask; the details are how to do it by hand, to be copied."""
+    advice = dependencies.advice(dependencies.problems())
+    return slicer.util.confirmOkCancelDisplay(question, windowTitle=REQUESTER, detailedText=advice)
 
 
 def _question(problems: Sequence[Problem]) -> str:

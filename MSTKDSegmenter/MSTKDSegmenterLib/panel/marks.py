@@ -37,12 +37,19 @@ def show_icon(label: Any, name: str | None) -> None:
 def show_grade(icon_label: Any, text_label: Any, grade: str | None) -> None:
     """Show a grade ("good", "fair", "not reliable") as a symbol and in words; None: it was not measured."""
     show_icon(icon_label, _GRADE_ICONS.get(grade))
+    text_label.text = grade_in_words(grade)
+
+
+def grade_in_words(grade: str | None) -> str:
     words = {"good": _("good"), "fair": _("fair"), NOT_RELIABLE: _("not reliable"), None: _("not measured")}
-    text_label.text = words.get(grade, grade)
+    return words.get(grade, grade)
 
 
 def paragraphs(sentences: Iterable[str]) -> str:
-    """Rich text: each sentence a paragraph of its own, a little apart from the next; lines within one stay lines."""
+    """Rich text: each sentence a paragraph of its own, a little apart from the next; lines within one stay lines.
+
+    For tooltips as well, where Qt wraps rich text only.
+    """
     lines = ("<br>".join(html.escape(line) for line in sentence.splitlines()) for sentence in sentences)
     return "".join(f'<p style="margin-top:0; margin-bottom:4px">{text}</p>' for text in lines)
 

@@ -27,7 +27,7 @@ class Messages:
             self._ui.installLabel.text = _("Not installed yet: {packages}. They are needed to segment.").format(
                 packages=", ".join(problem.requirement for problem in problems)
             )
-            self._ui.installLabel.toolTip = dependencies.advice(problems)
+            self._ui.installLabel.toolTip = paragraphs([dependencies.advice(problems)])
 
     def fail(self, error: Exception) -> None:
         """Say what went wrong. Nothing pops up if it was the person who stopped it."""

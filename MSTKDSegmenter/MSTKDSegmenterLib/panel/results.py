@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 
 from ..engine.regions import REGIONS
 from ..scene.attributes import OUTPUT_ATTRIBUTE, REPORT_ATTRIBUTE, TABLE_ROLE
-from .marks import icon, paragraphs, region_name, show_grade, show_icon
+from .marks import grade_in_words, icon, paragraphs, region_name, show_icon
 from .report_files import ReportFiles
 
 
@@ -64,11 +64,15 @@ class Results:
             getattr(self._ui, f"volumeMl{region}").text = _("{volume} ml").format(
                 volume=f"{report['volumes_ml'][region]:.1f}"
             )
-            grade = report["expected"].get(region, {}).get("grade")
-            show_grade(*(getattr(self._ui, f"volume{part}{region}") for part in ("Icon", "Grade")), grade)
+            # no symbol: beside a volume, a tick would stand for this result
+            getattr(self._ui, f"volumeGrade{region}").text = grade_in_words(
+                report["expected"].get(region, {}).get("grade")
+            )
         findings = report["findings"]
-        show_icon(self._ui.findingsIcon, "Warning" if findings else "Good")
-        self._ui.findingsLabel.text = paragraphs(findings or [_("Nothing conspicuous was found.")])
+        show_icon(self._ui.findingsIcon, "Warning" if findings else "Information")
+        self._ui.findingsLabel.text = paragraphs(
+            findings or [_("The automatic checks found nothing unusual. That is no proof that the result is right.")]
+        )
         window = slicer.util.mainWindow() is not None
         self._ui.editButton.enabled = window
         self._ui.tableButton.enabled = window and self._table() is not None

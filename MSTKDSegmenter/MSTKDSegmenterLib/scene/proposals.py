@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -11,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..engine.sequences import SEQUENCES
-from ..engine.words import describe, known_word
 from .provenance import Provenance, TagValue, apart, provenance
 from .recognition import EVIDENCE, Seen, recognise_volume
+from .stems import agree, stem
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def propose(
         seen = recognise_volume(node, tag_value)
         proposals.reasons[node.GetID()] = f"Not proposed: {seen.reason}"
         if seen.sequence is not None:
-            candidates.append(_Candidate(node, seen, origin, _stem(node.GetName() or "")))
+            candidates.append(_Candidate(node, seen, origin, stem(node.GetName() or "")))
     best = _one_study(candidates, theirs, _given(beside or {}, tag_value))
     for sequence in SEQUENCES:
         alike = [one for one in candidates if one.seen.sequence == sequence]
@@ -95,7 +94,7 @@ class _Candidate:
 
 def _given(nodes: Mapping[str, Any], tag_value: TagValue | None) -> list[_Candidate]:
     return [
-        _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), _stem(node.GetName() or ""))
+        _Candidate(node, Seen(sequence, "chosen"), provenance(node, tag_value), stem(node.GetName() or ""))
         for sequence, node in nodes.items()
     ]
 
@@ -148,8 +147,7 @@ def _tells(theirs: _Candidate, candidates: Sequence[_Candidate]) -> bool:
 
 
 def _goes_with(one: _Candidate, theirs: _Candidate) -> bool:
-    """Whether one name says no more than the other (pat1_flair_denoised); pat1_2023_flair and pat1_2024_t2 do both."""
-    return _same_study(one, theirs) or one.stem <= theirs.stem or theirs.stem <= one.stem
+    return _same_study(one, theirs) or agree(one.stem, theirs.stem)
 
 
 def _contradicting_stems(candidates: Sequence[_Candidate]) -> bool:
@@ -158,16 +156,6 @@ def _contradicting_stems(candidates: Sequence[_Candidate]) -> bool:
         one.seen.sequence == other.seen.sequence and one.stem and other.stem and one.stem != other.stem
         for one in candidates
         for other in candidates
-    )
-
-
-def _stem(name: str) -> frozenset[str]:
-    """The words of a name that describe no image; short numbers, as of series and copies, do not count."""
-    words = re.findall(r"[^\W_]+", name.lower())
-    return frozenset(
-        word
-        for word in words
-        if not (word.isdigit() and len(word) < 4) and not all(known_word(part) for part in describe(word))
     )
 
 

@@ -64,6 +64,14 @@ def apart(first: Provenance, second: Provenance) -> str | None:
     return other_patient(first, second) or _long_between(first, second)
 
 
+def known_together(first: Provenance, second: Provenance) -> bool:
+    """Whether two images are known to be of one study, or of one patient."""
+    return any(
+        getattr(first, attribute) and getattr(first, attribute) == getattr(second, attribute)
+        for attribute in ("study", "patient_id", "patient_name")
+    )
+
+
 def other_patient(first: Provenance, second: Provenance) -> str | None:
     """What tells two patients apart, as the end of a sentence; None if nothing that is known does.
 

@@ -14,7 +14,7 @@ from ..engine.sequences import Recognition, recognise_dicom, recognise_name
 from ..engine.words import describe, tells
 from .attributes import OUTPUT_ATTRIBUTE
 from .provenance import TagValue, instances_of
-from .volumes import image_from_volume
+from .volumes import image_from_volume, state
 
 EVIDENCE = ("DICOM header", "name", "intensities")
 """What a recognition rests on, the strongest first."""
@@ -56,10 +56,21 @@ def recognise_volume(node: Any, tag_value: TagValue | None = None) -> Seen:
     if _says_something(node, tags):
         return Seen(None, where + said.reason, evidence=EVIDENCE[1])
     try:
-        looks = recognise_intensities(image_from_volume(node))
+        looks = _looks(node)
     except UnusableInput as error:
         return Seen(None, str(error), excluded=True)
     return Seen(looks.sequence, f"{where}{said.reason}; {looks.reason}", evidence=EVIDENCE[2])
+
+
+_LOOKED_AT: dict[tuple[Any, ...], Recognition] = {}
+"""By state of a volume: reading all of its voxels takes a while."""
+
+
+def _looks(node: Any) -> Recognition:
+    key = state(node)
+    if key not in _LOOKED_AT:
+        _LOOKED_AT[key] = recognise_intensities(image_from_volume(node))
+    return _LOOKED_AT[key]
 
 
 def _unfit(node: Any) -> str | None:
