@@ -11,6 +11,7 @@ import sys
 import time
 from itertools import product
 from pathlib import Path
+from unittest.mock import Mock
 
 import head_phantom
 import numpy as np
@@ -186,6 +187,13 @@ def test_no_sequence_at_all(tmp_path: Path, capsys: pytest.CaptureFixture) -> No
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sequence_named_twice_is_refused(study: dict, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    twice = ("--t1", study["t1"], "--t1", study["t2"])
+    code, error = call("segment", *twice, "-o", tmp_path / "out", capsys=capsys)
+    assert code == 2
+    assert f"--t1 was given 2 times ({study['t1']}, {study['t2']})" in error
+
+
 def test_a_folder_and_a_named_sequence_together_are_refused(
     study: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -341,6 +349,33 @@ def test_probabilities_are_written_on_request_and_go_with_the_result_that_they_a
     assert sorted(p.name for p in out.iterdir()) == sorted(cli.RESULTS)
 
 
+def test_results_that_another_run_has_written_meanwhile_are_not_replaced(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, write = tmp_path / "out", writing.write_image
+
+    def beside(*arguments: object) -> None:
+        (out / "report.json").write_text("of another run")
+        write(*arguments)
+
+    monkeypatch.setattr(writing, "write_image", beside)
+    code, error = call("segment", "--t1", study["t1"], "-o", out, "--model", tiny_package, capsys=capsys)
+    assert code == 2
+    assert "already holds report.json" in error
+    assert texts(out) == {"report.json": "of another run"}
+
+
+def test_folders_that_were_made_for_nothing_go_again(
+    study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    monkeypatch.setattr(writing, "write_image", Mock(side_effect=OSError(28, "No space left on device")))
+    for out in (tmp_path / "a" / "b" / "c", tmp_path / "there" / "d"):
+        assert call("segment", "--t1", study["t1"], "-o", out, "--model", tiny_package, capsys=capsys)[0] == 1
+    assert not (tmp_path / "a").exists()
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_a_forced_run_that_fails_leaves_the_old_result(
     study: dict, tiny_package: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,7 +446,7 @@ def test_old_results_that_cannot_come_back_are_kept_and_the_error_says_where(
     stop = cli.Stop(lambda: None)
     stop.scratch = scratch
     told = rf"could not be put back are in .*scratch{re.escape(os.sep)}before"
-    with pytest.raises(OSError, match=told), cli._all_or_nothing(out, stop):
+    with pytest.raises(OSError, match=told), cli._all_or_nothing(out, stop, force=True):
         pass
     assert texts(scratch / "before")[cli.RESULTS[2]] == "old"
 
@@ -433,7 +468,7 @@ def test_a_signal_at_any_time_ends_the_command_and_nothing_is_half_written(
     study: dict, tiny_package: Path, tmp_path: Path, name: str, delay: float
 ) -> None:
     number = getattr(signal, name)
-    out = tmp_path / "out"
+    out = tmp_path / "new" / "out"
     flags = [item for name, path in study.items() for item in (f"--{name}", path)]
     command = [sys.executable, "-m", "MSTKDSegmenterLib.cli", "segment", *flags, "-o", out, "--model", tiny_package]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, encoding="utf-8")
@@ -444,6 +479,7 @@ def test_a_signal_at_any_time_ends_the_command_and_nothing_is_half_written(
     assert process.returncode in (0, 1, -number), error  # by the signal itself only while Python starts or ends
     if process.returncode == 1:
         assert written == []
+        assert not out.parent.exists()
     elif process.returncode == 0:  # it was faster
         assert written == sorted(cli.RESULTS)
     else:

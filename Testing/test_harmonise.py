@@ -418,6 +418,7 @@ def test_a_brats_study_keeps_its_geometry(shared_data):
     brain_ml = result.brain.sum() * 0.008
     native_ml = np.count_nonzero(sitk.GetArrayFromImage(sitk.ReadImage(str(files["T1ce"])))) / 1000
     assert brain_ml == pytest.approx(native_ml, rel=0.01)
+    assert result.record["brain_ml"] == pytest.approx(native_ml, rel=0.01)
     assert [channel.shape for channel in to_reference(result.channels[:1], result)] == [(155, 240, 240)]
 
 

@@ -194,6 +194,19 @@ class TestReading:
         assert f"no field '{field}'" in reading.notes[0]
         assert "left, back and head" in reading.notes[0]
 
+    @pytest.mark.parametrize("space", [b"3D-left-handed", b"3D-right-handed", b"scanner-xyz"])
+    def test_a_space_that_is_not_the_patients_is_pointed_out(self, tmp_path: Path, space: bytes) -> None:
+        path = write(tmp_path / "x.nrrd", phantom(1))
+        drop_fields(path, (b"space",), b"space: " + space)
+        (note,) = read(path).notes
+        assert f"the field 'space' is '{space.decode()}', which is not the patient's" in note
+
+    @pytest.mark.parametrize("space", [b"RAS", b"left-posterior-superior", b"LAS"])
+    def test_the_spaces_of_a_patient_are_not(self, tmp_path: Path, space: bytes) -> None:
+        path = write(tmp_path / "x.nrrd", phantom(1))
+        drop_fields(path, (b"space",), b"space: " + space)
+        assert read(path).notes == ()
+
     @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
     def test_a_header_without_orientation_is_pointed_out_with_what_was_assumed(
         self, tmp_path: Path, ending: str
@@ -246,12 +259,13 @@ class TestReading:
             assert header.apart_mm() < 1e-3
 
     @pytest.mark.parametrize("code", ["qform", "sform"])
-    def test_one_of_the_two_geometries_of_a_nifti_2_header_is_enough(self, tmp_path: Path, code: str) -> None:
-        path = tmp_path / "x.nii"
-        path.write_bytes(nifti_2(codes=(code == "qform", code == "sform")))
-        assert check_nifti(path)[0].placed
-        path.write_bytes(nifti_2(codes=(0, 0)))
-        assert not check_nifti(path)[0].placed
+    def test_one_of_the_two_geometries_of_a_header_is_enough(self, tmp_path: Path, code: str) -> None:
+        path = write(tmp_path / "x.nii", phantom(1))
+        for codes in ((code == "qform", code == "sform"), (0, 0)):
+            content = bytearray(path.read_bytes())
+            struct.pack_into("<2h", content, 252, *codes)
+            path.write_bytes(content)
+            assert check_nifti(path)[0].placed == any(codes)
 
 
 def with_forms(path: Path, qform: np.ndarray, sform: np.ndarray) -> Path:
@@ -261,18 +275,6 @@ def with_forms(path: Path, qform: np.ndarray, sform: np.ndarray) -> Path:
     image.set_sform(sform, 1)
     nib.save(image, path)
     return path
-
-
-def nifti_2(codes: tuple[int, int]) -> bytes:
-    """A file of 2 x 2 x 2 bytes with the given qform_code and sform_code and an sform of 1 mm."""
-    header = bytearray(544)
-    struct.pack_into("<i8s2h", header, 0, 540, b"n+2\0\r\n\x1a\n", 2, 8)
-    struct.pack_into("<8q", header, 16, 3, 2, 2, 2, 1, 1, 1, 1)
-    struct.pack_into("<8d", header, 104, *[1.0] * 8)
-    struct.pack_into("<q", header, 168, 544)
-    struct.pack_into("<2i", header, 344, *codes)
-    struct.pack_into("<12d", header, 400, *np.eye(3, 4).ravel())
-    return bytes(header) + bytes(8)
 
 
 def set_sform(path: Path, rows: list[list[float]]) -> None:
@@ -509,14 +511,36 @@ class TestImagesThatAreNoHeadMri:
         size = SIZE if spacing[0] == 1 else (60, 60, 20)
         assert "measures" in refused(write(tmp_path / "x.nii.gz", phantom(1, size, spacing)))
 
-    @pytest.mark.parametrize("bad", [0.0, float("nan")])
+    @pytest.mark.parametrize("bad", [0.0, float("nan"), -4.0])
     @pytest.mark.parametrize("packed", [False, True])
-    def test_zero_spacing_in_a_nifti_header(self, tmp_path: Path, bad: float, packed: bool) -> None:
+    def test_zero_or_negative_spacing_in_a_nifti_header(self, tmp_path: Path, bad: float, packed: bool) -> None:
         content = bytearray(write(tmp_path / "x.nii", phantom(1)).read_bytes())
         struct.pack_into("<f", content, 88, bad)
         path = tmp_path / ("x.nii.gz" if packed else "x.nii")
         path.write_bytes(gzip.compress(bytes(content)) if packed else content)
         assert "voxel size" in refused(path)
+
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_nifti_2(self, tmp_path: Path, packed: bool) -> None:
+        image = nib.Nifti2Image(sitk.GetArrayFromImage(phantom(1)).T, np.eye(4))
+        path = tmp_path / ("x.nii.gz" if packed else "x.nii")
+        nib.save(image, path)
+        assert "is NIfTI-2, which is not read here. Save it as NIfTI-1" in refused(path)
+
+    def test_a_compressed_file_that_is_not_named_so(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.nii"
+        path.write_bytes(write(tmp_path / "y.nii.gz", phantom(1)).read_bytes())
+        assert "Rename it to x.nii.gz" in refused(path)
+        assert read(path.rename(tmp_path / "x.nii.gz")).notes == ()
+
+    @pytest.mark.parametrize("value", [b"-4 4 5", b"nan 4 5", b"0 4 5", b"four 4 5"])
+    def test_lengths_of_text_headers_that_are_none(self, tmp_path: Path, value: bytes) -> None:
+        path = write(tmp_path / "x.nrrd", phantom(1))
+        drop_fields(path, (b"space directions", b"space", b"space origin"), b"spacings: " + value)
+        refused(path)
+        path = write(tmp_path / "x.mha", phantom(1))
+        drop_fields(path, (b"ElementSpacing",), b"ElementSpacing = " + value)
+        refused(path)
 
     def test_zero_spacing_in_nrrd_and_mha(self, tmp_path: Path) -> None:
         for ending, right, wrong in ((".nrrd", "(4,0,0)", "(0,0,0)"), (".mha", "Spacing = 4 4 5", "Spacing = 0 4 5")):
@@ -842,6 +866,19 @@ class TestFolders:
         assert study.images["FLAIR"].source.endswith("_FLAIR.nii.gz")
         for name in ("FLAIR", "T1"):
             assert any(f"_{name}_bias.nii.gz: not used, by its name" in note for note in study.notes)
+
+    def test_of_two_series_in_one_heap_that_look_alike_each_is_named_by_a_file_that_stands_for_it(
+        self, tmp_path: Path
+    ) -> None:
+        for number in (1, 2):
+            tags = {"0008|103e": "T2 TSE", "0020|0011": str(number)}
+            write_series(tmp_path / "heap", phantom(number), f"1.{number}", tags, prefix=f"S{number}")
+        with pytest.raises(UnusableInput) as caught:
+            study_from_folder(tmp_path)
+        named = re.findall(r"\S+/heap/S\d+\.dcm", str(caught.value).replace("\\", "/"))
+        assert [Path(path).name for path in named] == ["S10001.dcm", "S20001.dcm"]
+        study = study_from_files({"T2": named[1]})
+        assert np.array_equal(sitk.GetArrayFromImage(study.images["T2"].image), sitk.GetArrayFromImage(phantom(2)))
 
     def test_two_images_that_look_like_t1ce_are_refused_with_both_names_and_the_way_out(self, tmp_path: Path) -> None:
         brats(tmp_path)

@@ -64,10 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     segment.set_defaults(run=_segment)
     segment.add_argument("folder", nargs="?", type=Path, help="a folder with a whole study, sorted by itself")
     for sequence in SEQUENCES:
-        option = "--" + sequence.lower()
-        segment.add_argument(
-            option, type=Path, metavar="PATH", help=f"{sequence}: an image file or a DICOM series folder"
-        )
+        what = f"{sequence}: an image file or a DICOM series folder"
+        # all that are given, so that a second one is refused and does not take the place of the first
+        segment.add_argument("--" + sequence.lower(), type=Path, action="append", metavar="PATH", help=what)
     segment.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the results")
     segment.add_argument(
         "--same-patient", action="store_true", help="the sequences are of one patient, whatever anatomy and headers say"
@@ -90,7 +89,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace) -> None:
     _check_output(options.output, options.force)
-    given = {s: getattr(options, s.lower()) for s in SEQUENCES if getattr(options, s.lower()) is not None}
+    named = {s: getattr(options, s.lower()) for s in SEQUENCES if getattr(options, s.lower()) is not None}
+    for sequence, paths in named.items():
+        if len(paths) > 1:
+            raise UnusableInput(
+                f"--{sequence.lower()} was given {len(paths)} times ({', '.join(map(str, paths))}): expected one image "
+                "for each sequence"
+            )
+    given = {sequence: path for sequence, (path,) in named.items()}
     if options.folder is not None and given:
         raise UnusableInput(
             f"both a study folder ({options.folder}) and {', '.join('--' + s.lower() for s in given)} were given: "
@@ -119,7 +125,7 @@ def _compute(options: argparse.Namespace, given: dict[str, Path], stop: Stop) ->
         study = study_from_files(given, options.same_patient)
     tune_cpu()
     progress = None if options.quiet else _show
-    with _all_or_nothing(options.output, stop) as scratch:
+    with _all_or_nothing(options.output, stop, options.force) as scratch:
 
         def keep(region: str, probability: sitk.Image) -> None:
             write_probability(probability, scratch() / PROBABILITIES[region])
@@ -204,15 +210,16 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 @contextmanager
-def _all_or_nothing(output: Path, stop: Stop) -> Iterator[Callable[[], Path]]:
+def _all_or_nothing(output: Path, stop: Stop, force: bool) -> Iterator[Callable[[], Path]]:
     """A scratch folder in the output, made when it is asked for; its files take their places together at the end.
 
     Results of before go, those too that are not made again. If a new one cannot take its place, they are put back.
+    Folders that were made for nothing go again.
     """
-    created = not output.exists()
 
     def scratch() -> Path:
         if stop.scratch is None:
+            stop.made = [path for path in (output, *output.parents) if not path.exists()]
             output.mkdir(parents=True, exist_ok=True)
             stop.scratch = Path(tempfile.mkdtemp(prefix=".mstkd-", dir=output))
         return stop.scratch
@@ -220,12 +227,11 @@ def _all_or_nothing(output: Path, stop: Stop) -> Iterator[Callable[[], Path]]:
     try:
         yield scratch
         with stop.last_step():
+            _check_output(output, force)  # again: another run may have put its results there meanwhile
             _replace_all(scratch(), output)
     finally:
-        if stop.scratch is not None and not _kept_back(stop.scratch):
-            shutil.rmtree(stop.scratch, ignore_errors=True)
-        if created and output.exists() and not any(output.iterdir()):
-            output.rmdir()
+        if stop.scratch is None or not _kept_back(stop.scratch):
+            stop.clean_up()
 
 
 def _replace_all(scratch: Path, output: Path) -> None:

@@ -32,11 +32,13 @@ class Stop:
 
     Attributes:
         scratch: a folder that goes with the process, if it is ended.
+        made: folders that were made for it, the innermost first; they go with it if nothing else is in them.
     """
 
     def __init__(self, last_words: Callable[[], None], ways: Sequence[Callable[[], object]] = ()) -> None:
         self.requested = threading.Event()
         self.scratch: Path | None = None
+        self.made: list[Path] = []
         self._last_words = last_words
         self._lock = threading.Lock()
         self._done = False
@@ -74,6 +76,14 @@ class Stop:
             yield
             self._done = True
 
+    def clean_up(self) -> None:
+        """Remove the scratch folder, and what was made for it and is empty."""
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: somebody else uses it, or there are results
+            for folder in self.made:
+                folder.rmdir()
+
     def _end_when(self, way: Callable[[], object]) -> None:
         way()
         self.requested.set()
@@ -82,8 +92,7 @@ class Stop:
             if self._done:
                 return
             self._last_words()
-            if self.scratch is not None:
-                shutil.rmtree(self.scratch, ignore_errors=True)
+            self.clean_up()
             os._exit(1)
 
 

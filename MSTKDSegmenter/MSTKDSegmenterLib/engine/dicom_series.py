@@ -41,10 +41,14 @@ class Slice:
 
 @dataclass(frozen=True)
 class Series:
-    """The files of one series UID, in no particular order; ``folder`` is the deepest that holds all of them."""
+    """The files of one series UID, in no particular order; ``folder`` is the deepest that holds all of them.
+
+    in_a_heap: whether files of another series lie beside them, so that the folder does not tell which is meant.
+    """
 
     folder: Path
     slices: tuple[Slice, ...]
+    in_a_heap: bool = False
 
     @property
     def folders(self) -> list[Path]:
@@ -63,9 +67,10 @@ class Series:
 
     @property
     def label(self) -> str:
-        """The series as a person would name it: its folder and its description."""
+        """The series as a person would name it, by a path that stands for it and its description."""
+        path = min(slice_.path for slice_ in self.slices) if self.in_a_heap else self.folder
         said = self.tags.get("0008,103e", "")
-        return f"{self.folder} ({said})" if said else str(self.folder)
+        return f"{path} ({said})" if said else str(path)
 
 
 def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
@@ -90,7 +95,8 @@ def find_series(files: Sequence[Path]) -> tuple[list[Series], list[Path]]:
             by_uid.setdefault(tags.get(_SERIES_UID, ""), []).append(_with_agent(Slice(path, tags)))
     if by_uid:
         unreadable = sorted((*unreadable, *empty))
-    found = [Series(slices[0].path.parent, tuple(slices)) for slices in by_uid.values()]
+    heap = len(by_uid) > 1
+    found = [Series(slices[0].path.parent, tuple(slices), heap) for slices in by_uid.values()]
     return sorted(found, key=lambda series: (_number(series.tags.get("0020,0011", "")), series.label)), unreadable
 
 
@@ -120,7 +126,7 @@ def join_series(found: Sequence[Series]) -> list[Series]:
         positions = [slice_.tags.get(_POSITION, "") for slice_ in _one_of_each(slices)]
         if len(parts) > 1 and len(set(positions)) == len(positions) > max(len(part.slices) for part in parts):
             folder = Path(os.path.commonpath([str(part.folder) for part in parts]))
-            joined.append(Series(folder, slices))
+            joined.append(Series(folder, slices, any(part.in_a_heap for part in parts)))
         else:
             joined += parts
     return joined

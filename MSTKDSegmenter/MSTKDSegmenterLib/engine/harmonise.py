@@ -126,6 +126,7 @@ def harmonise(study: Study, spacing: float, multiple: int, job: Job | None = Non
             "reference": reference.sequence,
             "reference_reason": reference.reason,
             **alignment.record,
+            "brain_ml": round(_millilitres(alignment.brain), 1),
             "reference_to_sequence_lps": {name: _matrix(alignment.transforms[name]) for name in images},
             "share_of_brain_covered": {name: round(share, 3) for name, share in coverage.items()},
         },
@@ -188,10 +189,14 @@ def _matrix(transform: sitk.Transform) -> list[list[float]]:
     return np.round(matrix, 6).tolist()
 
 
+def _millilitres(mask: sitk.Image) -> float:
+    return np.count_nonzero(sitk.GetArrayViewFromImage(mask)) * float(np.prod(mask.GetSpacing())) / 1000
+
+
 def _brain_findings(brain: sitk.Image, extent: sitk.Image | None) -> list[str]:
     """What is odd about the brain region: its size, or that the image, or what was measured of it, ends within it."""
     array, spacing = sitk.GetArrayViewFromImage(brain) > 0, np.array(brain.GetSpacing()[::-1])
-    volume_ml = np.count_nonzero(array) * float(np.prod(spacing)) / 1000
+    volume_ml = _millilitres(brain)
     low, high = _USUAL_BRAIN_ML
     found = []
     if not low <= volume_ml <= high:

@@ -1,7 +1,8 @@
 """What a NIfTI file says about itself, checked before ITK reads it.
 
-ITK fills a truncated file up with zeros, takes NaN for zero and a voxel size of zero for 1 mm and, where the two
-geometries of a header disagree, goes by one of them: four changed images without a word.
+ITK fills a truncated file up with zeros, takes NaN for zero and a voxel size of zero for 1 mm, mirrors the image where
+a voxel size is negative and, where the two geometries of a header disagree, goes by one of them: five changed images
+without a word.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,8 +19,8 @@ import numpy as np
 from .errors import UnusableInput
 from .geometry import shear
 
-_START = 560
-"""Bytes that hold the header of either version."""
+_LENGTH, _LENGTH_OF_NIFTI_2 = 348, 540
+"""Bytes of the header."""
 _CHUNK = 1 << 20
 _SAME_VOXEL_SIZE = 0.02
 """Relative difference of voxel sizes that rounding explains."""
@@ -73,11 +73,11 @@ class NiftiHeader:
 
 
 def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
-    """The header of a complete NIfTI-1 or NIfTI-2 file with a usable voxel size; how many voxels are NaN or infinite.
+    """The header of a complete NIfTI-1 file with a usable voxel size; how many voxels are NaN or infinite.
 
     Raises:
-        UnusableInput: not NIfTI, truncated or damaged, a voxel size that is zero or contradicts itself, or two
-            geometries that are mirror images of each other.
+        UnusableInput: not NIfTI-1, not packed as its name says, truncated or damaged, a voxel size that is not above
+            zero or contradicts itself, or two geometries that are mirror images of each other.
     """
     header, length, not_finite = _scan(path)
     if header is None:
@@ -96,7 +96,7 @@ def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
 
 
 def _check_voxel_size(path: Path, header: NiftiHeader) -> None:
-    size = np.abs(header.voxel_size)
+    size = np.array(header.voxel_size)
     if not (np.all(np.isfinite(size)) and np.all(size > 0)):
         msg = (
             f"{path}: the voxel size in its header is {_by(header.voxel_size)} mm, expected lengths above zero. "
@@ -135,10 +135,13 @@ def _scan(path: Path) -> tuple[NiftiHeader | None, int, int]:
     """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
+    if packed and path.suffix.lower() == ".nii":
+        msg = f"{path} is a compressed file whose name does not say so. Rename it to {path.name}.gz."
+        raise UnusableInput(msg)
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
-            start = file.read(_START)
-            header = _parse(start)
+            start = file.read(_LENGTH)
+            header = _parse(start, path)
             if header is None or (header.kind is None and not packed):
                 return header, path.stat().st_size, 0
             length = len(start)
@@ -161,46 +164,34 @@ def _scan(path: Path) -> tuple[NiftiHeader | None, int, int]:
 
 
 _PLACES = {
-    348: {
-        "dim": "40 8h",
-        "kind": "70 h",
-        "bits": "72 h",
-        "pixdim": "76 8f",
-        "offset": "108 f",
-        "qform code": "252 h",
-        "sform code": "254 h",
-        "qform": "256 6f",
-        "sform": "280 12f",
-    },
-    540: {
-        "dim": "16 8q",
-        "kind": "12 h",
-        "bits": "14 h",
-        "pixdim": "104 8d",
-        "offset": "168 q",
-        "qform code": "344 i",
-        "sform code": "348 i",
-        "qform": "352 6d",
-        "sform": "400 12d",
-    },
+    "dim": "40 8h",
+    "kind": "70 h",
+    "bits": "72 h",
+    "pixdim": "76 8f",
+    "offset": "108 f",
+    "qform code": "252 h",
+    "sform code": "254 h",
+    "qform": "256 6f",
+    "sform": "280 12f",
 }
-"""Position and ``struct`` format of the fields in NIfTI-1 and NIfTI-2, by the length of the header."""
+"""Position and ``struct`` format of the fields."""
 _FLOATING = {16: "f4", 64: "f8"}
-_MARKS = {348: (344, b"n+1", b"ni1"), 540: (4, b"n+2", b"ni2")}
 
 
-def _parse(start: bytes) -> NiftiHeader | None:
+def _parse(start: bytes, path: Path) -> NiftiHeader | None:
     for order in "<>":
         length = struct.unpack_from(order + "i", start)[0] if len(start) >= 4 else 0
-        if length in _PLACES and len(start) >= length:
-            position, *marks = _MARKS[length]
-            return _fields(start, order, _PLACES[length]) if start[position : position + 3] in marks else None
+        if length == _LENGTH_OF_NIFTI_2 and start[4:7] in (b"n+2", b"ni2"):
+            msg = f"{path} is NIfTI-2, which is not read here. Save it as NIfTI-1, NRRD or MHA."
+            raise UnusableInput(msg)
+        if length == _LENGTH and start[344:347] in (b"n+1", b"ni1"):
+            return _fields(start, order)
     return None
 
 
-def _fields(start: bytes, order: str, places: Mapping[str, str]) -> NiftiHeader:
+def _fields(start: bytes, order: str) -> NiftiHeader:
     def take(field: str) -> tuple:
-        position, kind = places[field].split()
+        position, kind = _PLACES[field].split()
         return struct.unpack_from(order + kind, start, int(position))
 
     dims, sizes = take("dim"), take("pixdim")

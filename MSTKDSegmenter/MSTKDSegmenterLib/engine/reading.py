@@ -19,7 +19,7 @@ from .dicom_file import is_dicom, without_warnings
 from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
 from .nifti_header import check_nifti
-from .text_header import missing_place
+from .text_header import why_unplaced
 from .words import IMAGE_SUFFIXES
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -244,10 +244,10 @@ def _read_file(path: Path) -> Reading:
     except RuntimeError as error:
         raise UnusableInput(_explain(path, str(error), shear)) from error
     if suffix not in _NIFTI:  # only now: ITK knows whether it is such a file at all
-        field = missing_place(path)
-        if field is not None:
+        why = why_unplaced(path)
+        if why is not None:
             placed = False
-            notes.append(f"{path}: {_NOT_PLACED.format(why=f'no field {field!r}')}")
+            notes.append(f"{path}: {_NOT_PLACED.format(why=why)}")
     if placed and _is_identity(image):
         notes.append(f"{path}: {_UNPLACED}")
     checked, more = check_image(image, str(path), not_finite)

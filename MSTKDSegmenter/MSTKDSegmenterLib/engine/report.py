@@ -37,12 +37,11 @@ def build_report(
     """Everything a reader needs to judge or repeat the run, as plain JSON values. Lengths in mm, LPS; volumes in ml."""
     import torch  # only to name its version; by now the network has run
 
-    brain_ml = float(np.count_nonzero(harmonised.brain)) * float(np.prod(harmonised.grid.spacing)) / 1000
     quality = package.quality.table
     expected = outlook(quality, study.subset)
     thresholds = package.thresholds(study.subset)
-    warnings = findings(masks, harmonised.reference_grid, study.subset, quality, brain_ml)
     record = harmonised.record
+    warnings = findings(masks, harmonised.reference_grid, study.subset, quality, record["brain_ml"])
     if quality:
         warnings += unlike_measured(
             record["skull_stripped"].values(),
@@ -57,7 +56,7 @@ def build_report(
             name: {"source": image.source, "recognised_by": image.recognised_by, "grid": Grid.of(image.image).to_dict()}
             for name, image in study.images.items()
         },
-        "harmonising": {**harmonised.record, "working_grid": harmonised.grid.to_dict(), "brain_ml": round(brain_ml, 1)},
+        "harmonising": {**record, "working_grid": harmonised.grid.to_dict()},
         "model": {
             "name": package.name,
             "version": package.version,

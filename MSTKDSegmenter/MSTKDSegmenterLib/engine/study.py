@@ -278,12 +278,12 @@ def _in_names(study: Study) -> Iterator[str]:
     """A note for each pair of images of different subjects or sessions by the names of BIDS."""
     for first, second in combinations(study.images.values(), 2):
         for entity, what in (("sub", "subjects"), ("ses", "sessions")):
-            one, other = (entity(image.source, entity) for image in (first, second))
+            one, other = (bids_entity(image.source, entity) for image in (first, second))
             if one and other and one != other:
                 yield f"{_both(first, second)} are of different {what} by their names: {one} and {other}."
 
 
-def entity(source: str, entity: str) -> str:
+def bids_entity(source: str, entity: str) -> str:
     """What the names of BIDS (https://bids.neuroimaging.io) say, as in sub-01/ses-2/anat/sub-01_ses-2_FLAIR.nii.gz."""
     found = re.findall(rf"(?:^|[/\\_])({entity}-[0-9A-Za-z]+)", source)
     return found[-1] if found else ""

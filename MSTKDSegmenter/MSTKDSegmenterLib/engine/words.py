@@ -85,6 +85,8 @@ def describe(name: str) -> list[str]:
         if text.lower().endswith(suffix):
             text = text[: -len(suffix)]
             break
+    # The BIDS entity for a contrast agent: what it says belongs to the suffix in the end, whatever stands between.
+    text = re.sub(r"_ce-(?!no|pre|without)[A-Za-z0-9]+((?:_[A-Za-z0-9]+-[A-Za-z0-9]+)*_T1w)$", r"\1_gd", text)
     # BIDS entities that name the subject or the space an image was resampled to say nothing about its weighting.
     text = re.sub(r"(?:^|(?<=_))(?:sub|ses|run)-[A-Za-z0-9]+(?=_|$)", "", text)
     text = re.sub(r"_space-[A-Za-z0-9]+(?=_)", "", text).replace("_", " ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..engine.study import entity
+from ..engine.study import bids_entity
 from ..engine.words import describe, known_word
 
 _NUMBERED = re.compile(r"(series|ser|se|scan|acq)?\d{1,3}")
@@ -15,9 +15,9 @@ def stem(name: str) -> frozenset[str]:
 
     Numbers of series and copies do not count.
     """
-    subject = entity(name, "sub")
+    subject = bids_entity(name, "sub")
     if subject:
-        return frozenset(filter(None, [subject, entity(name, "ses")]))
+        return frozenset(filter(None, [subject, bids_entity(name, "ses")]))
     words = re.findall(r"[^\W_]+", name.lower())
     return frozenset(
         word for word in words if not _NUMBERED.fullmatch(word) and not all(known_word(part) for part in describe(word))
