@@ -158,6 +158,7 @@ class TestNames:
             ("sub-001_ses-1_FLAIR", "sub-001_ses-2_T1w"),
             ("BraTS-GLI-00001-000-t2f", "BraTS-GLI-00005-000-t1n"),
             ("pat1_20230105_flair", "pat1_20240310_t1"),
+            ("pat1_scan1_flair", "pat1_scan2_t1"),
         ],
     )
     def test_of_two_patients_or_days_warn(self, flair: str, t1: str) -> None:
@@ -172,6 +173,8 @@ class TestNames:
         [
             ("flair", "t1"),
             ("smith_flair", "t1"),
+            ("smith t2 tirm tra dark-fluid", "t1_fl2d_tra_smith"),
+            ("t2_tirm_tra_dark-fluid_p2", "smith_t1"),
             ("smith_flair_denoised", "smith_t1"),
             ("3 AX FLAIR dark fluid", "4 T1 MPRAGE sag"),
             ("sub-001_acq-highres_FLAIR", "sub-001_rec-norm_T1w"),

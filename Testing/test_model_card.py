@@ -269,7 +269,7 @@ def test_the_curves_of_a_run_without_folds_are_of_its_package_as_it_is_used(
     assert "the evaluation is of other curves of probabilities" in capsys.readouterr().out
     leave(run, package, rows_of("t", 0.6), "eval", reliability=curves, calibration={})
     folder = export(run, run.folder / "package").folder
-    assert "(the studies above), for voxels to which the network gives 0.02 " in (folder / "README.md").read_text()
+    assert "(the studies above). Counted are voxels to which the network" in (folder / "README.md").read_text()
     assert (folder / "reliability.png").exists()
 
 
@@ -289,5 +289,5 @@ def test_a_recipe_measured_in_a_single_fold_says_on_whom_and_draws_its_curves(tm
     assert package.data.endswith("Measured on t, by weights of the same recipe without them.")
     assert package.quality.table["FLAIR+T2"] == pytest.approx(dict.fromkeys(REGIONS, 0.6))
     text = (package.folder / "README.md").read_text()
-    assert "(the studies above), for voxels to which the network gives 0.02 or more" in text
+    assert "(the studies above). Counted are voxels to which the network, with its temperature, gives 0.02 " in text
     assert (package.folder / "reliability.png").exists()

@@ -346,14 +346,15 @@ def test_the_fingerprint_knows_other_contents_of_the_same_size(source: Path, don
     assert told["files_sha256"] != before["files_sha256"]
 
 
-def test_facts_of_an_earlier_version_are_looked_for_again(source: Path) -> None:
+def test_contents_that_an_earlier_version_did_not_note_are_noted_and_nothing_is_made_anew(source: Path) -> None:
     config = configuration(source)
     prepare.prepare(config)
-    path = config.data.cache / "examined.json"
-    now = json.loads(path.read_text())
-    path.write_text(json.dumps({case: {"files": facts["files"]} for case, facts in now.items()}))
+    path, made = config.data.cache / "examined.json", sorted((config.data.cache / "studies").iterdir())
+    before, now = [file.stat().st_mtime_ns for file in made], json.loads(path.read_text())
+    path.write_text(json.dumps({case: {**facts, "sha256": {}} for case, facts in now.items()}))
     prepare.prepare(config)
     assert json.loads(path.read_text()) == now
+    assert [file.stat().st_mtime_ns for file in made] == before
 
 
 def test_several_processes_prepare_the_same_as_one(

@@ -119,6 +119,9 @@ def test_names_that_differ_by_the_patient_are_not_mixed_and_others_are() -> None
     names = ["smith_flair", "smith_t1", "jones_t2", "jones_flair", "jones_t1ce"]
     assert proposed(*map(volume, names)) == {"FLAIR": "jones_flair", "T1ce": "jones_t1ce", "T2": "jones_t2"}
     slicer.mrmlScene.Clear()
+    names = ["scan1_flair", "scan1_t1", "scan1_t2", "scan2_flair", "scan2_t1ce"]  # two days
+    assert proposed(*map(volume, names)) == {"FLAIR": "scan1_flair", "T1": "scan1_t1", "T2": "scan1_t2"}
+    slicer.mrmlScene.Clear()
     assert proposed(*map(volume, ["5: AX FLAIR", "t1 brain", "smith t2"])).keys() == {"FLAIR", "T1", "T2"}
 
 

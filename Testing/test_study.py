@@ -199,7 +199,7 @@ class TestReading:
         path = write(tmp_path / "x.nrrd", phantom(1))
         drop_fields(path, (b"space",), b"space: " + space)
         (note,) = read(path).notes
-        assert f"the field 'space' is '{space.decode()}', which is not the patient's" in note
+        assert f"places it in a space that is not the patient's ('{space.decode()}'). The axes of that space" in note
 
     @pytest.mark.parametrize("space", [b"RAS", b"left-posterior-superior", b"LAS"])
     def test_the_spaces_of_a_patient_are_not(self, tmp_path: Path, space: bytes) -> None:

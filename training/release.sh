@@ -6,19 +6,21 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 overrides=("$@")
-run=
+paired=
 
 does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration of a run
-  $run "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
+  set -- "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
+  if [ -n "$paired" ]; then exec "$@"; fi  # in the place of its shell, so that it gets the signals itself
+  "$@" & wait $!  # not in front: bash hears no signal until that is done
 }
 
 pair() {  # pair COMMAND... , COMMAND...: side by side, one core for each
-  local first=() one other run=exec  # in the place of its shell, so that it gets the signals itself
+  local first=() paired=yes
   while [ "$1" != , ]; do first+=("$1"); shift; done
-  "${first[@]}" & one=$!
-  "${@:2}" & other=$!
-  wait "$one"
-  wait "$other"
+  "${first[@]}" &
+  "${@:2}" &
+  wait -n
+  wait -n
 }
 
 # whatever ends this ends what it has started; a training then writes a checkpoint

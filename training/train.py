@@ -1,6 +1,6 @@
 """Train, or continue, a run: `python training/train.py --config training/configs/dropout.yaml [optim.steps=100]`.
 
-Ctrl-C or SIGTERM writes a checkpoint and ends with the exit code 75; the same command continues.
+Ctrl-C or SIGTERM writes a checkpoint and ends with the exit code 75 (under torchrun 1); the same command continues.
 """
 
 import argparse
@@ -15,7 +15,8 @@ def main(arguments: argparse.Namespace) -> None:
     show(config)
     trainer = Trainer(config)
     trainer.resume()
-    if not trainer.fit():
+    # of several processes the one that writes the checkpoint: torchrun ends the others once one has failed
+    if not trainer.fit() and trainer.world.first:
         sys.exit(STOPPED)
 
 

@@ -80,8 +80,8 @@ class Stop:
         """Remove the scratch folder, and what was made for it and is empty."""
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
-        with contextlib.suppress(OSError):  # not empty: somebody else uses it, or there are results
-            for folder in self.made:
+        for folder in self.made:
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it, or there are results
                 folder.rmdir()
 
     def _end_when(self, way: Callable[[], object]) -> None:

@@ -198,13 +198,20 @@ def honesty(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, A
         calibrations: as for reliability.
 
     Returns:
-        calibrated, as_said: region -> reliability, with the calibrations and as the network says. patients: patient ->
-        region -> of the calibrated probabilities of this patient alone the error, and the means of said and true.
+        calibrated, tempered, as_said: region -> reliability; with the calibrations, with their temperatures alone (the
+        same voxels), and as the network says (those to which it gives LEAST by itself). patients: patient -> region ->
+        of the calibrated probabilities of this patient alone the error, and the means of said and true.
     """
-    plain = dict.fromkeys(calibrations, none())
+    kinds = {
+        "calibrated": calibrations,
+        "tempered": {patient: with_curves(one, ()) for patient, one in calibrations.items()},
+        "as_said": dict.fromkeys(calibrations, none()),
+    }
     return {
-        "calibrated": {region: _curve_of(reliability(counts, calibrations, region, LEAST)) for region in REGIONS},
-        "as_said": {region: _curve_of(reliability(counts, plain, region, LEAST)) for region in REGIONS},
+        **{
+            kind: {region: _curve_of(reliability(counts, some, region, LEAST)) for region in REGIONS}
+            for kind, some in kinds.items()
+        },
         "patients": {
             one.patients[0]: {
                 region: _means_of(reliability(one, calibrations, region, LEAST)) for region in REGIONS

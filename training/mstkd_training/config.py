@@ -180,7 +180,9 @@ class TeacherConfig(Section):
         if self.kind == "none" and self.size is not None:
             raise ValueError("teacher.size without a teacher: leave the size out, or choose teacher.kind")
         if self.kind != "joint" and self.gradients:
-            raise ValueError(f"teacher.gradients with teacher.kind {self.kind!r}: only a joint teacher has gradients")
+            raise ValueError(
+                f"teacher.gradients with teacher.kind {self.kind!r}: only a joint one has gradients, set it to false"
+            )
         return self
 
 

@@ -40,7 +40,7 @@ class Distillation(nn.Module):
         self.student, self.teacher = student, teacher
         self.formulas = config.formulas
         self.kind = config.teacher.kind
-        self.gradients = config.teacher.gradients and self.kind == "joint"
+        self.gradients = config.teacher.gradients
         self.adapters = Adapters(student, teacher) if teacher is not None else None
         if teacher is not None:
             _check_terms(config, student, teacher, self.adapters)

@@ -15,7 +15,7 @@ from MSTKDSegmenterLib.engine.geometry import Grid
 from MSTKDSegmenterLib.engine.nifti_header import check_nifti
 from MSTKDSegmenterLib.engine.regions import CONVENTIONS, REGIONS
 from MSTKDSegmenterLib.engine.study import study_from_files
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from .cases import LABEL_MAP, Case
 from .config import CONVENTION
@@ -28,7 +28,7 @@ class Facts(BaseModel):
     """What a case is like, and the files it was measured on, by name."""
 
     files: dict[str, tuple[int, int]]  # bytes and time of change (ns)
-    sha256: dict[str, str]  # of their contents
+    sha256: dict[str, str] = {}  # of their contents; earlier versions did not note it
     size: tuple[int, int, int]  # voxels, x, y, z; the same for all sequences and the label map
     spacing: tuple[float, float, float]  # mm
     orientation: str  # where the voxel axes point, as in LPS
@@ -79,12 +79,9 @@ def _contents_of(case: Case) -> dict[str, str]:
 
 
 def read(cache: Path) -> dict[str, Facts]:
-    """The facts of the cases that were examined before, by case; none if an earlier version noted others."""
+    """The facts of the cases that were examined before, by case."""
     path = cache / "examined.json"
-    try:
-        return _LEDGER.validate_json(path.read_bytes()) if path.exists() else {}
-    except ValidationError:
-        return {}
+    return _LEDGER.validate_json(path.read_bytes()) if path.exists() else {}
 
 
 def write(facts: dict[str, Facts], cache: Path) -> None:

@@ -89,8 +89,9 @@ def _steps(package: ModelPackage) -> str:
 def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossvalidated: bool) -> list[str]:
     others = "each calibrated on the others, as the package is on all of them"
     whom = others if crossvalidated else "the studies above"
-    calibrated, as_said = (
-        {region: curve["error"] for region, curve in reliability[key].items()} for key in ("calibrated", "as_said")
+    calibrated, tempered, as_said = (
+        {region: curve["error"] for region, curve in reliability[key].items()}
+        for key in ("calibrated", "tempered", "as_said")
     )
     alone = []
     for region in REGIONS:
@@ -100,9 +101,11 @@ def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossval
     return [
         *_curves(package),
         "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
-        f"studies ({whom}), for voxels to which the network gives {LEAST:g} or more. Expected calibration error: "
-        f"{_numbers(calibrated, 3)}; as the network itself says: {_numbers(as_said, 3)}. That is of all patients "
-        f"together. Of one alone it is, on average (and at worst), {', '.join(alone)}.",
+        f"studies ({whom}). Counted are voxels to which the network, with its temperature, gives {LEAST:g} or more. "
+        f"Expected calibration error: {_numbers(calibrated, 3)}; the same voxels without the curves: "
+        f"{_numbers(tempered, 3)}; as the network itself says, counted by that: {_numbers(as_said, 3)}. That is of all "
+        "patients together."
+        f" Of one alone it is, on average (and at worst), {', '.join(alone)}.",
         "![Reliability curves](reliability.png)",
     ]
 

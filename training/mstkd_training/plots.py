@@ -59,13 +59,14 @@ def heat_map(table: Mapping[str, Mapping[str, float]], title: str, path: Path) -
 
 
 def reliability(found: Mapping[str, Any], path: Path) -> None:
-    """See calibration.honesty: by region, what was said against what was true, calibrated and as the network says."""
+    """See calibration.honesty: by region, what was said against what was true."""
     figure = new_figure(3 * len(REGIONS), 3.3)
     for axes, region in zip(figure.subplots(1, len(REGIONS), sharey=True), REGIONS, strict=True):
         axes.plot((0, 1), (0, 1), color=FAINT)
-        for key, line, colour in (("as_said", "--", GREY), ("calibrated", "-", INK)):
+        kinds = {"as_said": ("as said", "--", GREY), "tempered": ("with temperatures", ":", GREY)}
+        for key, (name, line, colour) in {**kinds, "calibrated": ("calibrated", "-", INK)}.items():
             curve = found[key][region]
-            label = f"{key.replace('_', ' ')}, error {curve['error']:.3f}"
+            label = f"{name}, error {curve['error']:.3f}"
             axes.plot(curve["said"], curve["true"], line, marker="o", markersize=3, color=colour, label=label)
         axes.legend(fontsize=7, frameon=False, loc="upper left")
         axes.set_title(NAMES[region], fontsize=9)

@@ -89,11 +89,12 @@ def read_study(case: Case, data: DataConfig) -> cache.Sample:
 def _examined(cases: Sequence[Case], problems: Problems, data: DataConfig, each: Each) -> dict[str, Facts]:
     """The facts of the sound cases; what is wrong with the others is added to `problems`."""
     known = examination.read(data.cache)
-    facts = {case.name: known[case.name] for case in cases if case.name in known}
-    facts = {case.name: facts[case.name] for case in cases if _unchanged(case, facts)}
+    unchanged = {case.name: known[case.name] for case in cases if _unchanged(case, known)}
+    facts = {name: one for name, one in unchanged.items() if one.sha256}
     new = [case for case in cases if case.name not in facts]
     for case, result in _progress(each, partial(examination.examine, convention=data.convention), new, "checking"):
-        target(case, data).unlink(missing_ok=True)  # made from files that have changed
+        if case.name not in unchanged:
+            target(case, data).unlink(missing_ok=True)  # made from files that have changed
         if isinstance(result, Facts):
             facts[case.name] = result
         else:

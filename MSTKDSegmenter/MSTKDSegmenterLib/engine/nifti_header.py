@@ -76,8 +76,8 @@ def check_nifti(path: Path) -> tuple[NiftiHeader, int]:
     """The header of a complete NIfTI-1 file with a usable voxel size; how many voxels are NaN or infinite.
 
     Raises:
-        UnusableInput: not NIfTI-1, not packed as its name says, truncated or damaged, a voxel size that is not above
-            zero or contradicts itself, or two geometries that are mirror images of each other.
+        UnusableInput: not NIfTI-1, packed though its name does not say so, truncated or damaged, a voxel size that is
+            not above zero or contradicts itself, or two geometries that are mirror images of each other.
     """
     header, length, not_finite = _scan(path)
     if header is None:

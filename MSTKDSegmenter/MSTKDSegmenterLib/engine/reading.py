@@ -19,7 +19,7 @@ from .dicom_file import is_dicom, without_warnings
 from .dicom_series import Series, find_series, read_series, unreadable_note
 from .errors import UnusableInput
 from .nifti_header import check_nifti
-from .text_header import why_unplaced
+from .text_header import NOTHING_SAID, why_unplaced
 from .words import IMAGE_SUFFIXES
 
 PathLike = Union[str, "os.PathLike[str]"]
@@ -50,10 +50,9 @@ _UNPLACED = (
     "left and right may be wrong, and the voxel size too: check them, or export the image again from its source."
 )
 # Method 1 of the NIfTI standard leaves the orientation open; programs differ in what they make of it.
-_NOT_PLACED = (
-    "its header says nothing about orientation or position ({why}). Its voxel axes were taken to run to "
-    "the patient's left, back and head, which may be wrong: check left and right, or export the image again from its "
-    "source."
+_TAKEN_FOR_LPS = (
+    "were taken to run to the patient's left, back and head, which may be wrong: check left and right, or export the "
+    "image again from its source."
 )
 
 
@@ -234,7 +233,8 @@ def _read_file(path: Path) -> Reading:
         if apart > _SAME_PLACE_MM:
             notes.append(f"{path}: {_TWO_PLACES.format(apart=apart)}")
         if not placed:
-            notes.append(f"{path}: {_NOT_PLACED.format(why='qform_code and sform_code are 0')}")
+            why = NOTHING_SAID.format(why="qform_code and sform_code are 0")
+            notes.append(f"{path}: {why} {_TAKEN_FOR_LPS}")
     reader = sitk.ImageFileReader()
     reader.SetImageIO(_READERS[suffix])
     try:
@@ -247,7 +247,7 @@ def _read_file(path: Path) -> Reading:
         why = why_unplaced(path)
         if why is not None:
             placed = False
-            notes.append(f"{path}: {_NOT_PLACED.format(why=why)}")
+            notes.append(f"{path}: {why} {_TAKEN_FOR_LPS}")
     if placed and _is_identity(image):
         notes.append(f"{path}: {_UNPLACED}")
     checked, more = check_image(image, str(path), not_finite)

@@ -1,7 +1,7 @@
 """What the text header of an NRRD or MetaImage file says of voxel size and orientation, which ITK fills in in silence.
 
-Without them ITK takes 1 mm and the patient's left, back and head, the latter also in a space of no patient; it mirrors
-the image where a voxel size is negative. Fields: https://teem.sourceforge.net/nrrd/format.html and
+Without them ITK takes 1 mm and the patient's left, back and head; it takes any space for the patient's, and mirrors the
+image where a voxel size is negative. Fields: https://teem.sourceforge.net/nrrd/format.html and
 https://itk.org/Wiki/ITK/MetaIO/Documentation.
 """
 
@@ -15,6 +15,7 @@ from .errors import UnusableInput
 
 _LONGEST = 1 << 16
 """Bytes of a header line, and of a header; keeps what is no text from being read to its end."""
+NOTHING_SAID = "its header says nothing about orientation or position ({why}). Its voxel axes"
 _LENGTHS = ("spacings", "ElementSpacing", "ElementSize")
 _SIZE = {"nrrd": ("spacings", "space directions"), "meta": ("ElementSpacing", "ElementSize")}
 _PLACE = {"nrrd": ("space",), "meta": ("TransformMatrix", "Orientation", "Rotation")}
@@ -23,7 +24,8 @@ _SPACES = ("ras", "las", "lps", "right-anterior-superior", "left-anterior-superi
 
 
 def why_unplaced(path: Path) -> str | None:
-    """Why an NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) header does not tell how the patient lies; None if it does.
+    """Why an NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) header does not tell how the patient lies, and what ITK
+    takes for the patient's axes, as a sentence up to there; None if it does.
 
     Raises:
         UnusableInput: the header gives no voxel size, or one that is not above zero.
@@ -45,9 +47,10 @@ def why_unplaced(path: Path) -> str | None:
             )
             raise UnusableInput(msg)
     if not _any(_PLACE[kind], found):
-        return f"no field {_PLACE[kind][0]!r}"
-    other = kind == "nrrd" and found["space"].lower() not in _SPACES
-    return f"the field 'space' is {found['space']!r}, which is not the patient's" if other else None
+        return NOTHING_SAID.format(why=f"no field {_PLACE[kind][0]!r}")
+    if kind == "nrrd" and found["space"].lower() not in _SPACES:
+        return f"its header places it in a space that is not the patient's ({found['space']!r}). The axes of that space"
+    return None
 
 
 def _any(fields: tuple[str, ...], found: Iterable[str]) -> bool:

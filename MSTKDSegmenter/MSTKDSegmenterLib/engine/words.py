@@ -92,12 +92,18 @@ def describe(name: str) -> list[str]:
     text = re.sub(r"_space-[A-Za-z0-9]+(?=_)", "", text).replace("_", " ")
     # Philips and Esaote put letters in front: sT2W, eFLAIR, SST1.
     text = re.sub(r"\b(?:[se]|SS)(?=T[12]|FLAIR|STIR)|\b[SsEe](?=[Tt][12][Ww])", "", text).lower()
-    for pattern, meaning in _PHRASES:
-        text = pattern.sub(meaning, text)
+    text = phrases_replaced(text)
     words: list[str] = []
     for token in re.findall(r"[a-z0-9]+", text):
         words += _unglue(token)
     return _without_reference(_with_negations(words))
+
+
+def phrases_replaced(text: str) -> str:
+    """A lower-case name with the one word that they mean in the place of phrases of several: dark fluid -> flair."""
+    for pattern, meaning in _PHRASES:
+        text = pattern.sub(meaning, text)
+    return text
 
 
 _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(

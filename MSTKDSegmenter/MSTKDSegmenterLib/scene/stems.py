@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from ..engine.study import bids_entity
-from ..engine.words import describe, known_word
+from ..engine.words import describe, known_word, phrases_replaced
 
-_NUMBERED = re.compile(r"(series|ser|se|scan|acq)?\d{1,3}")
+_NUMBERED = re.compile(r"(series|ser|se)?\d{1,3}")
 
 
 def stem(name: str) -> frozenset[str]:
@@ -18,7 +18,7 @@ def stem(name: str) -> frozenset[str]:
     subject = bids_entity(name, "sub")
     if subject:
         return frozenset(filter(None, [subject, bids_entity(name, "ses")]))
-    words = re.findall(r"[^\W_]+", name.lower())
+    words = re.findall(r"[^\W_]+", phrases_replaced(name.lower().replace("_", " ")))
     return frozenset(
         word for word in words if not _NUMBERED.fullmatch(word) and not all(known_word(part) for part in describe(word))
     )
