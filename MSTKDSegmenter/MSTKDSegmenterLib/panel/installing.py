@@ -44,27 +44,27 @@ def ensure() -> bool:
         # what is loaded stays in memory, and Windows does not let go of its files
         text = _("{detail} It is in use: save your work, restart Slicer and come here first.")
         raise RuntimeError(text.format(detail=torch[0].detail))
-    if torch and not _pytorchExtension():
+    if torch and not _pytorchExtension(problems):
         return False
-    if not _agreed(_question(problems)):
+    if not _agreed(_question(problems), problems):
         return False
     _install(problems)
     return True
 
 
-def _pytorchExtension() -> bool:
+def _pytorchExtension(problems: Sequence[Problem]) -> bool:
     """Whether the extension PyTorch is there, which chooses the build that fits the graphics card; else offer it."""
     with contextlib.suppress(ModuleNotFoundError):
         import PyTorchUtils  # noqa: F401 - comes with the extension
 
         return True
     if not hasattr(slicer.app, "extensionsManagerModel"):  # Slicer can be built without
-        raise RuntimeError(dependencies.advice(dependencies.problems()))
+        raise RuntimeError(dependencies.advice(problems))
     text = _(
         "PyTorch is installed by the extension PyTorch (below 1 MB), which is not there. Install the extension now? "
         "Afterwards Slicer has to be restarted; then press Apply again, and PyTorch itself is next."
     )
-    if not _agreed(text):
+    if not _agreed(text, problems):
         return False
     model = slicer.app.extensionsManagerModel()
     before = model.interactive
@@ -76,7 +76,7 @@ def _pytorchExtension() -> bool:
         model.interactive = before
     if not installed:
         failed = _("The extension PyTorch could not be installed; the log (menu Help, Report a Bug) says why.")
-        raise RuntimeError("\n".join([failed, dependencies.advice(dependencies.problems())]))
+        raise RuntimeError("\n".join([failed, dependencies.advice(problems)]))
     slicer.util.infoDisplay(
         _("The extension PyTorch is installed. Save your work, restart Slicer and press Apply again."),
         windowTitle=REQUESTER,
@@ -84,9 +84,9 @@ def _pytorchExtension() -> bool:
     return False
 
 
-def _agreed(question: str) -> bool:
+def _agreed(question: str, problems: Sequence[Problem]) -> bool:
     """Ask; the details are how to do it by hand, to be copied."""
-    advice = dependencies.advice(dependencies.problems())
+    advice = dependencies.advice(problems)
     return slicer.util.confirmOkCancelDisplay(question, windowTitle=REQUESTER, detailedText=advice)
 
 
