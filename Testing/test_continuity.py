@@ -67,6 +67,17 @@ def test_where_and_how_fast_a_run_goes_may_change_and_its_configuration_file_sta
     assert path.read_text() == before
 
 
+def test_a_fold_stays_the_same_when_another_fold_starts_elsewhere_but_not_when_its_own_does(settings: dict) -> None:
+    folds = {
+        "data": {**settings["data"], "held_out": [], "test_share": 0, "validation_share": 0, "folds": [["a"], ["b"]]},
+        "init": "all",
+    }
+    claim(configuration(settings, **folds, init_folds=["one", "two"]).of_fold(0), fresh=True)
+    claim(configuration(settings, **folds, init_folds=["one", "other"]).of_fold(0), fresh=False)
+    with pytest.raises(ValueError, match=r"another configuration \(init: one -> other\)"):
+        claim(configuration(settings, **folds, init_folds=["other", "two"]).of_fold(0), fresh=False)
+
+
 def test_a_folder_of_another_configuration_is_refused_before_there_is_a_checkpoint(settings: dict) -> None:
     config = configuration(settings)
     claim(config, fresh=True)

@@ -27,17 +27,16 @@ pair() {  # pair COMMAND... , COMMAND...: side by side, one core for each
 trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT
 trap 'exit 130' INT TERM
 
-# 1. the first student, unless it is there: three studies are kept out
+# 1. the first student, unless it is there, without three studies: the patients of the first fold
+does prepare dropout
 if [ ! -e training/weights/dropout/weights.safetensors ]; then
-  does prepare dropout
   does train dropout --fold 0
   does export dropout --fold 0 --output training/weights/dropout
 fi
 
-# 2. shorter ones without the patients of the other two folds
-does prepare fold_start
-pair does train fold_start --fold 1 , does train fold_start --fold 2
-for fold in 1 2; do does export fold_start --fold $fold --output runs/fold_start/fold$fold/package; done
+# 2. the same without the patients of the other two folds, for the measurement alone
+pair does train dropout --fold 1 , does train dropout --fold 2
+for fold in 1 2; do does export dropout --fold $fold --output runs/dropout/fold$fold/package; done
 
 # 3. many lesions in every brain: in three folds, to be measured, and with everybody, to ship
 does prepare many_lesions

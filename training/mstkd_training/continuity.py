@@ -114,8 +114,12 @@ def differing_runs(stored: Config, given: Config) -> dict[str, tuple[Any, Any]]:
 
 
 def differences(stored: Config, given: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> stored and given value, where they differ."""
-    one, other = (_flat(config.model_dump(mode="json")) for config in (stored, given))
+    """Dotted key -> stored and given value, where they differ.
+
+    What a fold starts from is its `init`; what the other folds start from makes it no other run.
+    """
+    others = {"init_folds"} if stored.fold is not None and given.fold is not None else None
+    one, other = (_flat(config.model_dump(mode="json", exclude=others)) for config in (stored, given))
     pairs = {key: (one.get(key, ABSENT), other.get(key, ABSENT)) for key in sorted(one.keys() | other.keys())}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
 
