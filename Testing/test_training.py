@@ -313,6 +313,16 @@ def test_what_is_taught_differs_in_that_alone_and_by_logits_in_the_terms_alone()
     }  # fmt: skip
 
 
+def test_the_student_that_is_born_again_differs_from_its_teacher_in_having_one_alone() -> None:
+    again, teacher, taught = (
+        load(CONFIGS / f"{name}.yaml") for name in ("born_again", "many_lesions", "taught_lesions")
+    )
+    assert (again.teacher.kind, again.teacher.run) == ("frozen", teacher.name)
+    same = {"name": teacher.name, "teacher": teacher.teacher, "terms": teacher.terms}
+    assert again.model_copy(update=same) == teacher
+    assert again.terms == taught.terms
+
+
 @pytest.mark.parametrize("name", ["corrected", "without_gsme", "without_mstkd", "without_slkd", "teacher", "compact"])
 def test_the_network_is_told_which_sequences_are_there_but_in_the_released_formulas(name: str) -> None:
     assert network_config(load(CONFIGS / f"{name}.yaml")).availability
