@@ -236,6 +236,20 @@ def test_a_card_without_measurements_says_so(config: Config) -> None:
     assert "Trained with random subsets of the sequences, without a teacher. 1 steps" in text
 
 
+@pytest.mark.parametrize(
+    ("teacher", "told"),
+    [
+        ({"kind": "ema", "run": None}, "teacher: ema; terms: segmentation,"),
+        ({"kind": "frozen", "run": "first"}, "teacher: frozen, the student of first; terms: segmentation,"),
+    ],
+)
+def test_a_card_says_who_taught(config: Config, teacher: dict, told: str) -> None:
+    package = export(config, config.folder / "package")
+    training = package.card["training"]
+    training["configuration"]["teacher"] |= teacher
+    assert told in document(replace(package, card={**package.card, "training": training}), [], {})
+
+
 def test_the_curves_of_a_run_without_folds_are_of_its_package_as_it_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -45,13 +45,14 @@ def document(
         crossvalidated: whether that is of a cross-validation, not of the package as it is.
     """
     configuration = package.card["training"]["configuration"]
-    teacher = configuration["teacher"]["kind"]
+    teacher, run = configuration["teacher"]["kind"], configuration["teacher"]["run"]
+    who = f"{teacher}, the student of {run}" if run else teacher
     used = [name for name, term in configuration["terms"].items() if term["weight"]]
     terms = ", ".join(name for name in used if teacher == "joint" or name != "teacher_segmentation")
     released = sorted(name for name, formula in configuration["formulas"].items() if formula == "official")
     formulas = f"as released: {', '.join(released)}" if released else "corrected"
     method = (
-        f"Distilled by the method of MST-KDNet, teacher: {teacher}; terms: {terms}; formulas {formulas}."
+        f"Distilled by the method of MST-KDNet, teacher: {who}; terms: {terms}; formulas {formulas}."
         if teacher != "none"
         else "Trained with random subsets of the sequences, without a teacher."
     )
