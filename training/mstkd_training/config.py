@@ -81,6 +81,7 @@ class AugmentConfig(Section):
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
     transplants: PositiveInt = 1  # most lesions pasted into one study
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
+    healed: float = Field(0.0, ge=0, le=1)  # share of studies with the other half of the brain in place of tumour
     feather: PositiveFloat = 2.0  # width of the blended seam
     intensity: bool = True  # contrast, bias field, blur and noise, each sequence on its own
 

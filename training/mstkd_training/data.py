@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from .cache import Sample
 from .class_map import BACKGROUND
 from .config import Config
+from .healing import healed
 
 _REACH = 1.3
 """Sides of the box that a crop is taken from, in sides of the crop. Corners of a strongly turned one may lie outside of
@@ -145,6 +146,8 @@ class TrainingSet(Dataset):
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing
         study = self._study(rng)
+        if augment.healed and rng.random() < augment.healed:
+            study = healed(study, augment.feather)
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
         if self.patches and rng.random() < augment.transplant:
             for _ in range(rng.integers(augment.transplants) + 1):
