@@ -17,9 +17,9 @@ from mstkd_training import calibration, counts, crossvalidation
 from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
-from mstkd_training.crossvalidation import calibration_of, crossvalidate, record_of
-from mstkd_training.ladder import comparable, ladder
-from mstkd_training.networks import new_student
+from mstkd_training.crossvalidation import calibration_of, crossvalidate, learnt, record_of
+from mstkd_training.ladder import by_heart, comparable, ladder
+from mstkd_training.networks import new_student, trained_student
 from mstkd_training.trainer import Trainer
 from mstkd_training.validation import predict
 from MSTKDSegmenterLib.engine.calibration import GROUPS
@@ -245,6 +245,20 @@ def test_a_fold_is_calibrated_without_its_own_patients(folds) -> None:
     assert [calibration_of(record, fold) for fold in range(2)] == (fitted if gained else halved)
     of_all = calibration.with_curves(calibration.fit(counts.joined(parts)), helped)
     assert calibration_of(record, None) == (of_all if gained else calibration.halved(of_all))
+
+
+def test_what_folds_know_by_heart_is_measured_on_those_whom_they_have_learnt_from(folds) -> None:
+    config, record = folds
+    found = learnt(config)
+    assert [row["study"] for row in found[:: len(NAMES)]] == ["t", "v", "a", "b"]
+    network = trained_student(config.of_fold(1)).network
+    sample = tiny_run.sample(tiny_run.PATIENTS.index("a"), "a")
+    own = calibration.rows(counts.count(network, [("a", sample)], 2.0, torch.device("cpu")), calibration.none())
+    assert [row for row in found if row["study"] == "a"] == own
+    shown = by_heart(record["rows_without_calibration"], [{**row, "WT_dice": 0.875} for row in found])
+    assert "| learnt from | 0.875 [0.875, 0.875] |" in shown
+    mean = np.mean([row["WT_dice"] for row in record["rows_without_calibration"]])
+    assert f"| new | {mean:.3f} [" in shown
 
 
 def test_a_run_without_a_cross_validation_has_no_calibration(folds) -> None:

@@ -2,15 +2,16 @@
 
 Calibrates it (temperatures, thresholds, curves of probabilities), and writes its table, crossvalidation.md, below those
 of other runs that were measured so before: `--against rung_dropout`. With runs of other patients it is compared, not
-calibrated, on those that they share.
+calibrated, on those that they share. `--learnt` measures the folds on those whom they have learnt from, too: the
+difference is what they know by heart.
 """
 
 import argparse
 
 from mstkd_training.command import configuration, parser, run, show
-from mstkd_training.crossvalidation import crossvalidate, read
+from mstkd_training.crossvalidation import crossvalidate, learnt, read
 from mstkd_training.files import write_text
-from mstkd_training.ladder import comparable, ladder
+from mstkd_training.ladder import by_heart, comparable, ladder
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -21,6 +22,8 @@ def main(arguments: argparse.Namespace) -> None:
     text = ladder(comparable(records, config.name))
     write_text(text, config.folder / "crossvalidation.md")
     print(text)
+    if arguments.learnt:
+        print(by_heart(records[config.name]["rows_without_calibration"], learnt(config)))
 
 
 if __name__ == "__main__":
@@ -28,4 +31,5 @@ if __name__ == "__main__":
     options.add_argument(
         "--against", action="append", default=[], metavar="RUN", help="name of a run; differences to the first given"
     )
+    options.add_argument("--learnt", action="store_true", help="measure on the patients of the training too")
     run(main, options)

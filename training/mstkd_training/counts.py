@@ -30,7 +30,6 @@ from .config import Config
 from .distributed import join
 from .files import atomically
 from .losses.segmentation import one_hot, regions
-from .splits import test_patients
 
 BINS = 200
 SMALLEST = 1e-6
@@ -75,15 +74,20 @@ def apart(counts: Counts) -> list[Counts]:
     ]  # fmt: skip
 
 
-def of_test_patients(
-    config: Config, network: MSTKDNet, path: Path, mirror: bool = False, tile: Tile | None = None
+def of_patients(
+    config: Config,
+    patients: Sequence[str],
+    network: MSTKDNet,
+    path: Path,
+    mirror: bool = False,
+    tile: Tile | None = None,
 ) -> Counts:
-    """The counts on the patients who test; kept at `path`, as long as weights, data and settings are the same.
+    """The counts on patients of whole studies; kept at `path`, as long as weights, data and settings are the same.
 
     Raises:
         FileNotFoundError: the data are not prepared.
     """
-    data, patients = config.data, test_patients(config)
+    data = config.data
     names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
     fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
     settings = [mirror, tile, BINS, TEMPERATURES]

@@ -17,7 +17,7 @@ from MSTKDSegmenterLib.engine import package as packages
 from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 
-from . import continuity, counts, evaluate
+from . import continuity, counts, evaluate, splits
 from .calibration import (
     SMALLEST_GAIN,
     Calibration,
@@ -92,6 +92,19 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     }
     write_text(json.dumps(record, indent=1) + "\n", config.folder / FILE)
     return record
+
+
+def learnt(config: Config) -> list[Row]:
+    """Not calibrated, on the whole studies that the trained folds have learnt from: what they know by heart.
+
+    Raises:
+        ValueError, FileNotFoundError: as crossvalidate.
+    """
+    found = []
+    for number in range(len(config.data.folds)):
+        fold = config.of_fold(number)
+        found += rows(_counted(fold, _trained(fold), learnt=True), none())
+    return found
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -242,12 +255,14 @@ def _trained(fold: Config) -> Trained:
     return trained_student(as_trained(fold))
 
 
-def _counted(fold: Config, trained: Trained) -> Counts:
-    """The counts of a trained fold on the patients who test it; kept, as long as the weights are the same."""
+def _counted(fold: Config, trained: Trained, learnt: bool = False) -> Counts:
+    """The counts of a trained fold on those who test it, or whom it has learnt from; kept for the same weights."""
     config = as_trained(fold)
     if trained.reached < config.optim.steps:
         raise ValueError(
             f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "
             f"training/train.py --fold {config.fold}` with this configuration again, it goes on"
         )
-    return counts.of_test_patients(config, trained.network, config.folder / "counts.npz", config.mirror, config.tile)
+    patients = (splits.training_patients if learnt else splits.test_patients)(config)
+    path = config.folder / ("learnt.npz" if learnt else "counts.npz")
+    return counts.of_patients(config, patients, trained.network, path, config.mirror, config.tile)

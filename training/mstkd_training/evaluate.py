@@ -25,7 +25,7 @@ from .calibration import honesty, stored
 from .cases import Case, find_cases
 from .config import Config
 from .continuity import FILE as RUN
-from .counts import check_ran_as_asked, of_test_patients
+from .counts import check_ran_as_asked, of_patients
 from .files import write_text
 from .lesions import lesion_scores
 from .metrics import region_scores
@@ -142,7 +142,8 @@ def to_measure(folder: Path, config: Config) -> ModelPackage:
 def reliability(config: Config, package: ModelPackage) -> dict[str, Any]:
     """How far what the package says about the test patients can be believed, on the working grid."""
     path = config.folder / "evaluation.counts.npz"
-    found = of_test_patients(config, package.network(), path, package.mirror, package.tile)
+    patients, network = test_patients(config), package.network()
+    found = of_patients(config, patients, network, path, package.mirror, package.tile)
     return honesty(found, dict.fromkeys(found.patients, stored(package)))
 
 

@@ -52,14 +52,8 @@ def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
         f"Dice of {patients} patients, each tested by weights that have not learnt from them; brackets: 95 % bootstrap",
         "interval over patients.",
         "",
-        f"| recipe | {_head(f'mean of {len(NAMES)}')} | {_head('all four')} | WT, worst single sequence |",
-        "|---" * (2 * len(REGIONS) + 2) + "|",
+        *_means(recipes),
     ]
-    for name, rows in recipes.items():
-        cells = [_cell(rows, region) for region in REGIONS] + [_cell(of(rows, FULL), region) for region in REGIONS]
-        single = {sequence: estimate_rows(of(rows, sequence), "WT_dice").mean for sequence in SINGLE}
-        worst = min(single, key=single.get)
-        lines.append(f"| {name} | {' | '.join(cells)} | {single[worst]:.3f} ({worst}) |")
     if others:
         lines += [
             "",
@@ -78,6 +72,30 @@ def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def by_heart(new: Sequence[Row], learnt: Sequence[Row]) -> str:
+    """Rows of weights that have not learnt from the patients, and of weights that have, as Markdown."""
+    lines = [
+        "Dice of whole studies, not calibrated, by weights that have learnt from these patients and by others;",
+        "brackets: 95 % bootstrap interval over patients.",
+        "",
+        *_means({"learnt from": learnt, "new": new}),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _means(recipes: Mapping[str, Sequence[Row]]) -> list[str]:
+    lines = [
+        f"| recipe | {_head(f'mean of {len(NAMES)}')} | {_head('all four')} | WT, worst single sequence |",
+        "|---" * (2 * len(REGIONS) + 2) + "|",
+    ]
+    for name, rows in recipes.items():
+        cells = [_cell(rows, region) for region in REGIONS] + [_cell(of(rows, FULL), region) for region in REGIONS]
+        single = {sequence: estimate_rows(of(rows, sequence), "WT_dice").mean for sequence in SINGLE}
+        worst = min(single, key=single.get)
+        lines.append(f"| {name} | {' | '.join(cells)} | {single[worst]:.3f} ({worst}) |")
+    return lines
 
 
 def _head(what: str) -> str:
