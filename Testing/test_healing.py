@@ -74,6 +74,14 @@ def test_nothing_of_a_tumour_is_left_where_the_other_half_is_smaller() -> None:
     assert again.image.max() <= 2
 
 
+def test_a_head_without_tumour_stays_as_it_is() -> None:
+    head = symmetric_head()
+    head.image[..., 12:] += 10 * head.brain[:, :, 12:]
+    again = healed(head, feather=2.0)
+    assert np.array_equal(again.image, head.image)
+    assert np.array_equal(again.labels, head.labels)
+
+
 def test_as_many_heads_come_without_their_tumour_as_are_asked_for() -> None:
     ill = with_tumour(symmetric_head(), (slice(8, 14), slice(6, 12), slice(3, 7)))
     for share, low, high in ((0, 0, 0), (0.5, 10, 30), (1, 40, 40)):

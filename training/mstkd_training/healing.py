@@ -23,11 +23,13 @@ def healed(study: Sample, feather: float) -> Sample:
 
     The plane between the halves is the middle of the brain's box: BraTS heads stand upright. Where the brain is wider
     than on the other side, the nearest tissue there is taken. Tumour whose mirrored place is (nearly) tumour itself
-    stays with its label.
+    stays with its label. A study without tumour comes back as it is.
 
     Args:
         feather: width of the blended seam in voxels.
     """
+    if (study.labels == BACKGROUND).all():
+        return study
     box = bounding_box(study.brain)
     image, labels = study.image.copy(), study.labels.copy()
     here, brain, tumour = image[(slice(None), *box)], study.brain[box], labels[box] != BACKGROUND
