@@ -103,7 +103,7 @@ def learnt(config: Config) -> list[Row]:
     found = []
     for number in range(len(config.data.folds)):
         fold = config.of_fold(number)
-        found += rows(_counted(fold, _trained(fold), learnt=True), none())
+        found += rows(_counted(fold, _trained(fold), known=True), none())
     return found
 
 
@@ -255,7 +255,7 @@ def _trained(fold: Config) -> Trained:
     return trained_student(as_trained(fold))
 
 
-def _counted(fold: Config, trained: Trained, learnt: bool = False) -> Counts:
+def _counted(fold: Config, trained: Trained, known: bool = False) -> Counts:
     """The counts of a trained fold on those who test it, or whom it has learnt from; kept for the same weights."""
     config = as_trained(fold)
     if trained.reached < config.optim.steps:
@@ -263,6 +263,6 @@ def _counted(fold: Config, trained: Trained, learnt: bool = False) -> Counts:
             f"{config.folder} has come to step {trained.reached} of {config.optim.steps}: run `python "
             f"training/train.py --fold {config.fold}` with this configuration again, it goes on"
         )
-    patients = (splits.training_patients if learnt else splits.test_patients)(config)
-    path = config.folder / ("learnt.npz" if learnt else "counts.npz")
+    patients = (splits.training_patients if known else splits.test_patients)(config)
+    path = config.folder / ("learnt.npz" if known else "counts.npz")
     return counts.of_patients(config, patients, trained.network, path, config.mirror, config.tile)

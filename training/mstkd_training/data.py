@@ -146,6 +146,7 @@ class TrainingSet(Dataset):
     def _compose(self, rng: np.random.Generator) -> Composite:
         augment, spacing = self.config.augment, self.config.data.spacing
         study = self._study(rng)
+        # nothing is drawn where nothing is asked for: other recipes keep the samples that they had
         if augment.healed and rng.random() < augment.healed:
             study = healed(study, augment.feather)
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
