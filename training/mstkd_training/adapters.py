@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from MSTKDSegmenterLib.engine.network import MSTKDNet, Taps
 from torch import Tensor, nn
 
+from .ensemble import Ensemble
+
 
 @dataclass(frozen=True)
 class Features:
@@ -36,7 +38,7 @@ class Adapters(nn.Module):
     The projections are trained with the student and thrown away with the teacher.
     """
 
-    def __init__(self, student: MSTKDNet, teacher: MSTKDNet) -> None:
+    def __init__(self, student: MSTKDNet, teacher: MSTKDNet | Ensemble) -> None:
         super().__init__()
         ours, theirs = _probe(student), _probe(teacher)
         self.content = _projection(ours.content, theirs.content)
@@ -59,7 +61,7 @@ class Adapters(nn.Module):
         )
 
 
-def _probe(network: MSTKDNet) -> Features:
+def _probe(network: MSTKDNet | Ensemble) -> Features:
     """Features of an empty image, for their shapes."""
     taps = Taps()
     training = network.training

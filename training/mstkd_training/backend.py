@@ -29,6 +29,7 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
         )
     if optim.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
+    torch.backends.cudnn.benchmark = not optim.deterministic  # crops are all of one size: try its algorithms once
     # CUDA has no such way for some of what every run needs, as the gradient of max_pool3d: PyTorch warns of those
     torch.use_deterministic_algorithms(optim.deterministic, warn_only=device.type == "cuda")
 

@@ -81,6 +81,7 @@ class AugmentConfig(Section):
     transplant: float = Field(0.75, ge=0, le=1)  # probability of pasting another patient's lesion at its own place
     transplants: PositiveInt = 1  # most lesions pasted into one study
     healthy_share: float = Field(0.25, ge=0, le=1)  # share of transplants taken from a random place of another study
+    varied: float = Field(0.0, ge=0, le=1)  # share of pasted lesions of another size, side and contrast, see donors.py
     healed: float = Field(0.0, ge=0, le=1)  # share of studies with the other half of the brain in place of tumour
     feather: PositiveFloat = 2.0  # width of the blended seam
     intensity: bool = True  # contrast, bias field, blur and noise, each sequence on its own
@@ -161,19 +162,29 @@ class FormulasConfig(Section):
 class TeacherConfig(Section):
     """Who teaches.
 
-    joint: trained beside the student. frozen: the student of an earlier run. ema: the student's own average, which
+    joint: trained beside the student. frozen: the student of an earlier run, or those of several, which answer together
+    (see ensemble.py). ema: the student's own average, which
     sees all sequences. none: nobody, the student learns from the labels alone.
     """
 
     kind: Literal["none", "joint", "frozen", "ema"] = "joint"
     size: str | None = None  # the student's, if not given
-    run: str | None = None  # frozen: name of the run under `runs`
+    run: tuple[str, ...] = ()  # frozen: name of the run under `runs`, or a list of several
     gradients: bool = False  # whether distillation terms pull at a joint teacher as well
+
+    @field_validator("run", mode="before")
+    @classmethod
+    def _several(cls, run: object) -> object:
+        return () if run is None else (run,) if isinstance(run, str) else run
 
     @model_validator(mode="after")
     def _complete(self) -> TeacherConfig:
-        if (self.kind == "frozen") != (self.run is not None):
-            raise ValueError(f"teacher.kind {self.kind!r} with teacher.run {self.run!r}: a frozen teacher needs a run")
+        if (self.kind == "frozen") != bool(self.run):
+            raise ValueError(
+                f"teacher.kind {self.kind!r} with teacher.run {list(self.run)}: a frozen teacher needs a run, others have none"
+            )
+        if len(set(self.run)) < len(self.run):
+            raise ValueError(f"teacher.run {list(self.run)}: the same run twice, name each once")
         if self.kind == "ema" and self.size is not None:
             raise ValueError("teacher.size with an ema teacher: it is the average of the student, leave the size out")
         if self.kind == "frozen" and self.size is not None:
@@ -202,6 +213,7 @@ class OptimConfig(Section):
     threads: PositiveInt = 2
     workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True
+    channels_last: bool = False  # voxels with their channels side by side in memory
     deterministic: bool = False  # sums in a fixed order where PyTorch has that, at the cost of speed
 
 

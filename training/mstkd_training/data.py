@@ -26,11 +26,15 @@ from torch.utils.data import Dataset
 from .cache import Sample
 from .class_map import BACKGROUND
 from .config import Config
+from .donors import varied
 from .healing import healed
 
 _REACH = 1.3
 """Sides of the box that a crop is taken from, in sides of the crop. Corners of a strongly turned one may lie outside of
 it; there it is empty, as it is outside of the image."""
+
+_HEALED_KEPT = 64
+"""Studies whose healed version every process keeps: making it takes as long as all the rest of a sample."""
 
 
 @dataclass
@@ -96,6 +100,7 @@ class TrainingSet(Dataset):
     ) -> None:
         self.studies, self.patches, self.config, self.synthetic = studies, patches, config, synthetic
         self.samples_per_step = samples_per_step
+        self._healed: dict[str, tuple[Sample, Sample]] = {}  # by patient: a study, and what it is without its tumour
         augment = config.augment
         keys = ("image", "labels")
         self.geometry = Compose(
@@ -144,19 +149,31 @@ class TrainingSet(Dataset):
         return {"image": image, "present": torch.tensor(present).float(), "labels": labels.to(torch.uint8)}
 
     def _compose(self, rng: np.random.Generator) -> Composite:
-        augment, spacing = self.config.augment, self.config.data.spacing
-        study = self._study(rng)
         # nothing is drawn where nothing is asked for: other recipes keep the samples that they had
-        if augment.healed and rng.random() < augment.healed:
-            study = healed(study, augment.feather)
+        augment, spacing = self.config.augment, self.config.data.spacing
+        study = self._head(rng)
         composite = Composite(study.image.astype(np.float32), study.labels.copy())
         if self.patches and rng.random() < augment.transplant:
             for _ in range(rng.integers(augment.transplants) + 1):
                 donor = self.patches[rng.integers(len(self.patches))]
                 if rng.random() < augment.healthy_share:
                     donor = random_box(self._study(rng), donor.labels.shape, rng, spacing)
+                elif augment.varied and rng.random() < augment.varied:
+                    donor = varied(donor, study, rng, spacing)
                 transplant(composite, study.origin, donor, spacing, augment.feather)
         return composite
+
+    def _head(self, rng: np.random.Generator) -> Sample:
+        """A study, or with the share `augment.healed` one without its tumour."""
+        augment, study = self.config.augment, self._study(rng)
+        if not augment.healed or rng.random() >= augment.healed:
+            return study
+        kept, made = self._healed.get(study.patient, (None, None))
+        if kept is not study:  # the first time, or another study of that patient
+            made = healed(study, augment.feather)
+            if len(self._healed) < _HEALED_KEPT:
+                self._healed[study.patient] = (study, made)
+        return made
 
     def _study(self, rng: np.random.Generator) -> Sample:
         if self.synthetic is not None and rng.random() < self.config.data.synthetic:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .adapters import Adapters, Features
 from .config import Config, FormulasConfig
+from .ensemble import Ensemble
 from .losses import features, logits, segmentation, style
 
 
@@ -34,7 +35,7 @@ class Distillation(nn.Module):
         ValueError: the configured terms or crop do not fit the two networks.
     """
 
-    def __init__(self, student: MSTKDNet, teacher: MSTKDNet | None, config: Config) -> None:
+    def __init__(self, student: MSTKDNet, teacher: MSTKDNet | Ensemble | None, config: Config) -> None:
         super().__init__()
         _check_crop(config.augment.crop, {"student": student, "teacher": teacher})
         self.student, self.teacher = student, teacher
@@ -90,7 +91,7 @@ class Distillation(nn.Module):
             terms["adversarial"] = style.fooled(discriminator(ours.stages[1]))
         return StepResult(_total(terms, weights), terms, (theirs.stages[1].detach(), ours.stages[1].detach()))
 
-    def _pass(self, network: MSTKDNet, image: Tensor, present: Tensor) -> tuple[Tensor, Features | None]:
+    def _pass(self, network: MSTKDNet | Ensemble, image: Tensor, present: Tensor) -> tuple[Tensor, Features | None]:
         if self.teacher is None:
             return network(image, present), None
         taps = Taps()
@@ -149,7 +150,7 @@ def _total(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
 
 
-def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | None]) -> None:
+def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | Ensemble | None]) -> None:
     multiples = {name: network.multiple for name, network in networks.items() if network is not None}
     common = math.lcm(*multiples.values())
     if any(side % common for side in crop):
@@ -160,7 +161,7 @@ def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | None]) -> No
         raise ValueError(f"augment.crop is {list(crop)}, expected for {needs}: set augment.crop={fitting}")
 
 
-def _check_terms(config: Config, student: MSTKDNet, teacher: MSTKDNet, adapters: Adapters) -> None:
+def _check_terms(config: Config, student: MSTKDNet, teacher: MSTKDNet | Ensemble, adapters: Adapters) -> None:
     weights = config.terms.weights(config.optim.steps)
     transformers = student.config.transformer is not None and teacher.config.transformer is not None
     for name in ("multiscale", "extreme_value"):

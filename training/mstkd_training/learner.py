@@ -51,6 +51,8 @@ class Learner:
         self.distillation = Distillation(student, teacher, config).to(device)
         if device.type == "cpu":
             backend.pad_in_depth(self.distillation)
+        self.layout = torch.channels_last_3d if optim.channels_last else torch.contiguous_format
+        self.distillation.to(memory_format=self.layout)
         self.discriminator = self._new_discriminator()
         self._step_module = world.wrap(self.distillation)
         self._discriminator_module = self.discriminator and world.wrap(self.discriminator)
@@ -118,6 +120,7 @@ class Learner:
         logged: dict[str, float] = {}
         for number, batch in enumerate(batches):
             batch = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+            batch["image"] = batch["image"].contiguous(memory_format=self.layout)
             batch["labels"] = batch["labels"].long()  # here, as bytes are quicker to send to a GPU
             with ExitStack() as stack:
                 if number < len(batches) - 1:  # gradients travel between processes once per step

@@ -45,8 +45,8 @@ def document(
         crossvalidated: whether that is of a cross-validation, not of the package as it is.
     """
     configuration = package.card["training"]["configuration"]
-    teacher, run = configuration["teacher"]["kind"], configuration["teacher"]["run"]
-    who = f"{teacher}, the student of {run}" if run else teacher
+    teacher, runs = configuration["teacher"]["kind"], configuration["teacher"]["run"]
+    who = f"{teacher}, {_whose(runs)}" if runs else teacher
     used = [name for name, term in configuration["terms"].items() if term["weight"]]
     terms = ", ".join(name for name in used if teacher == "joint" or name != "teacher_segmentation")
     released = sorted(name for name, formula in configuration["formulas"].items() if formula == "official")
@@ -72,6 +72,12 @@ def document(
         parts += ["## Calibration", *_calibration(package, reliability, crossvalidated)]
     parts += ["## Citations", "\n".join(f"* {text}" for text in package.citation)]
     return "\n\n".join(parts) + "\n"
+
+
+def _whose(runs: str | Sequence[str]) -> str:
+    """Of a configuration of now, or of one from when a single run was named without a list."""
+    names = [runs] if isinstance(runs, str) else runs
+    return f"the student of {names[0]}" if len(names) == 1 else f"the students of {' and '.join(names)} together"
 
 
 def chain(before: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from . import checkpoint
 from .config import Config
 from .continuity import differing_runs, read, told
+from .ensemble import Ensemble
 from .seen import check_package, check_run
 
 
@@ -71,7 +72,7 @@ def new_average(student: MSTKDNet, decay: float) -> AveragedModel:
     return average
 
 
-def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
+def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | Ensemble | None:
     """The teacher that the configuration asks for.
 
     Raises:
@@ -83,15 +84,21 @@ def new_teacher(config: Config, average: AveragedModel) -> MSTKDNet | None:
     if kind == "ema":
         return average.module
     if kind == "frozen":
-        teacher = finished_student(config.teacher.run, config)
-        independent = network_config(config).independent
-        if teacher.config.independent != independent:
-            raise ValueError(
-                f"teacher.run={config.teacher.run} answers with {_answers(teacher.config.independent)}, this student "
-                f"with {_answers(independent)}: choose a teacher with the same formulas.segmentation"
-            )
-        return teacher
+        teachers = [_taught_alike(run, config) for run in config.teacher.run]
+        return teachers[0] if len(teachers) == 1 else Ensemble(teachers)
     return build(network_config(config, config.teacher.size))
+
+
+def _taught_alike(run: str, config: Config) -> MSTKDNet:
+    """The student of another run, to teach this one's."""
+    teacher = finished_student(run, config)
+    independent = network_config(config).independent
+    if teacher.config.independent != independent:
+        raise ValueError(
+            f"teacher.run={run} answers with {_answers(teacher.config.independent)}, this student "
+            f"with {_answers(independent)}: choose a teacher with the same formulas.segmentation"
+        )
+    return teacher
 
 
 @dataclass(frozen=True)

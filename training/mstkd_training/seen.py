@@ -78,7 +78,7 @@ def _check(who: str, told: dict[str, set[str]], config: Config) -> None:
 def _inherited(config: Config) -> dict[str, set[str]]:
     """What the package and the runs that a run builds on say of the patients behind their weights."""
     told = [_told(load(config.init))] if config.init is not None else []
-    told += [_recorded(config.folder_of(run)) for run in (config.start, config.teacher.run) if run is not None]
+    told += [_recorded(config.folder_of(run)) for run in (config.start, *config.teacher.run) if run is not None]
     return {key: set().union(*(one[key] for one in told)) for key in ("seen", "chosen_on")}
 
 
