@@ -141,6 +141,16 @@ def test_what_a_teachers_teacher_has_seen_counts(tmp_path: Path) -> None:
         check_run("second", prepared(third, "a", "b", "c"))
 
 
+def test_what_any_of_several_teachers_has_seen_counts(tmp_path: Path) -> None:
+    for name, patients in (("first", "ab"), ("second", "bc")):
+        teacher = configuration(tmp_path, name, cache=tmp_path / f"of {name}", held_out=["b"])
+        write(prepared(teacher, *patients), step=0)
+    taught = configuration(
+        tmp_path, "taught", {"kind": "frozen", "run": ["first", "second"]}, cache=tmp_path / "two", held_out=["b"]
+    )
+    assert seen(prepared(taught, "b", "d")) == ["a", "c", "d"]
+
+
 def test_a_teacher_that_does_not_say_whom_it_has_seen_is_refused(tmp_path: Path) -> None:
     student = prepared(frozen(tmp_path, held_out=["b"]), "a", "b")
     with pytest.raises(FileNotFoundError, match="nobody knows whom run 'teacher' has learnt from"):

@@ -241,6 +241,11 @@ def test_a_card_without_measurements_says_so(config: Config) -> None:
     [
         ({"kind": "ema", "run": None}, "teacher: ema; terms: segmentation,"),
         ({"kind": "frozen", "run": "first"}, "teacher: frozen, the student of first; terms: segmentation,"),
+        ({"kind": "frozen", "run": ["first"]}, "teacher: frozen, the student of first; terms: segmentation,"),
+        (
+            {"kind": "frozen", "run": ["a", "b"]},
+            "teacher: frozen, the students of a and b together; terms: segmentation,",
+        ),
     ],
 )
 def test_a_card_says_who_taught(config: Config, teacher: dict, told: str) -> None:

@@ -223,6 +223,22 @@ def test_a_frozen_teacher_is_the_student_of_an_earlier_run_and_stays_as_it_is(se
     )
 
 
+def test_two_runs_teach_together(settings: dict) -> None:
+    for number, name in enumerate(("first", "second")):
+        Trainer(configuration(settings, name=name, teacher={"kind": "none"}, seed=number)).fit()
+    trainer = Trainer(configuration(settings, teacher={"kind": "frozen", "run": ["second", "first"]}))
+    members = trainer.learner.distillation.teacher.members
+    for member, name in zip(members, ("second", "first"), strict=True):
+        wanted = checkpoint.load(trainer.config.runs / name / "best.pt")["average"]
+        assert all(torch.equal(value, wanted[f"module.{key}"]) for key, value in member.state_dict().items())
+    before = [member.state_dict()["head.weight"].clone() for member in members]
+    trainer.fit()
+    assert all(torch.equal(m.state_dict()["head.weight"], b) for m, b in zip(members, before, strict=True))
+    row = json.loads((trainer.config.folder / "terms.jsonl").read_text().splitlines()[0])
+    assert row["gradients"]["consistency"] > 0
+    assert row["gradients"]["gram"] > 0
+
+
 def test_a_teacher_of_four_sequences_is_trained_by_its_preset_and_then_teaches(settings: dict) -> None:
     # what makes it a teacher comes from the preset, all that makes it small from here
     preset = load(CONFIGS / "teacher.yaml").model_dump(mode="json")

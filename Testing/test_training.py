@@ -297,7 +297,7 @@ def test_of_the_distilled_recipes_one_compares_logits_alone_and_one_has_a_teache
     kept = {name: getattr(taught.terms, name) for name in logits.terms.weights(0)}
     assert {name: getattr(logits.terms, name) for name in kept} == kept
     assert logits.model_copy(update={"name": taught.name, "terms": taught.terms}) == taught
-    assert (frozen.teacher.kind, frozen.teacher.run) == ("frozen", "rung_dropout")
+    assert (frozen.teacher.kind, frozen.teacher.run) == ("frozen", ("rung_dropout",))
     assert frozen.model_copy(update={"name": taught.name, "teacher": taught.teacher}) == taught
 
 
@@ -307,7 +307,7 @@ def test_what_is_taught_differs_in_that_alone_and_by_logits_in_the_terms_alone()
     )
     assert taught.model_copy(update={"name": plain.name, "teacher": plain.teacher, "terms": plain.terms}) == plain
     assert logits.model_copy(update={"name": taught.name, "terms": taught.terms}) == taught
-    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", plain.start)
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (plain.start,))
     assert set(taught.terms.weights(0)) - set(logits.terms.weights(0)) == {
         "content", "multiscale", "extreme_value", "gram"
     }  # fmt: skip
@@ -317,10 +317,20 @@ def test_the_student_that_is_born_again_differs_from_its_teacher_in_having_one_a
     again, teacher, taught = (
         load(CONFIGS / f"{name}.yaml") for name in ("born_again", "many_lesions", "taught_lesions")
     )
-    assert (again.teacher.kind, again.teacher.run) == ("frozen", teacher.name)
+    assert (again.teacher.kind, again.teacher.run) == ("frozen", (teacher.name,))
     same = {"name": teacher.name, "teacher": teacher.teacher, "terms": teacher.terms}
     assert again.model_copy(update=same) == teacher
     assert again.terms == taught.terms
+
+
+def test_the_student_of_two_differs_from_one_of_its_teachers_in_having_them_alone() -> None:
+    taught, plain, again = (
+        load(CONFIGS / f"{name}.yaml") for name in ("taught_by_two", "varied_lesions", "born_again")
+    )
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (plain.name, "many_lesions"))
+    same = {"name": plain.name, "teacher": plain.teacher, "terms": plain.terms}
+    assert taught.model_copy(update=same) == plain
+    assert taught.terms == again.terms
 
 
 @pytest.mark.parametrize("name", ["corrected", "without_gsme", "without_mstkd", "without_slkd", "teacher", "compact"])

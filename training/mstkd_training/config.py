@@ -181,7 +181,8 @@ class TeacherConfig(Section):
     def _complete(self) -> TeacherConfig:
         if (self.kind == "frozen") != bool(self.run):
             raise ValueError(
-                f"teacher.kind {self.kind!r} with teacher.run {list(self.run)}: a frozen teacher needs a run, others have none"
+                f"teacher.kind {self.kind!r} with teacher.run {list(self.run)}: a frozen teacher needs a run, and no "
+                "other has one"
             )
         if len(set(self.run)) < len(self.run):
             raise ValueError(f"teacher.run {list(self.run)}: the same run twice, name each once")
