@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from MSTKDSegmenterLib.engine import inference, tiles
+from MSTKDSegmenterLib.engine import inference, package, tiles
 from MSTKDSegmenterLib.engine.device import Device
 from MSTKDSegmenterLib.engine.errors import Cancelled
 from MSTKDSegmenterLib.engine.inference import predict
@@ -21,6 +22,7 @@ CPU = Device("cpu", "CPU: asked for")
 # torch takes "cpu:0" for the CPU, predict takes it for an accelerator because that is not the CPU's name
 ACCELERATOR = Device("cpu:0", "an accelerator")
 ALL = (True, True, True, True)
+MODEL = Path(__file__).parents[1] / "MSTKDSegmenter" / "Resources" / "Models" / "mstkd-compact"
 
 
 class Limited(MSTKDNet):
@@ -311,3 +313,30 @@ def test_contradicting_arguments_are_refused(network: MSTKDNet) -> None:
         predict(network, channels, ALL, CPU, Job())
     with pytest.raises(ValueError, match="training mode"):
         predict(build(TINY), noise(16, 16, 16), ALL, CPU, Job())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("present", [ALL, (True, False, False, True)])
+def test_a_gpu_says_what_the_cpu_says(present: tuple[bool, ...]) -> None:
+    shipped = package.load(MODEL).network()
+    channels = noise(40, 48, 40) * np.array(present, dtype=np.float32)[:, None, None, None]
+    there, here, again = (
+        predict(shipped, channels, present, Device(name, "asked for"), Job()) for name in ("cuda", "cpu", "cuda")
+    )
+    assert there.device.name == "cuda"
+    assert not there.findings
+    assert there.probabilities == pytest.approx(here.probabilities, abs=1e-3)
+    assert np.array_equal(there.logits, again.logits)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_the_cpu_takes_over_from_a_gpu_that_has_too_little_memory(network: MSTKDNet) -> None:
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(2**20 / total)
+    try:
+        result = predict(network, noise(64, 64, 64), ALL, Device("cuda", "asked for"), Job())
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert result.device.name == "cpu"
+    assert "the CPU took over" in result.findings[-1]

@@ -214,7 +214,8 @@ class OptimConfig(Section):
     threads: PositiveInt = 2
     workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True
-    channels_last: bool = False  # voxels with their channels side by side in memory
+    # Channels side by side in memory, on a GPU only: on the CPU PyTorch 2.13 gives wrong gradients so for some widths.
+    channels_last: bool = False
     deterministic: bool = False  # sums in a fixed order where PyTorch has that, at the cost of speed
 
 

@@ -88,7 +88,10 @@ def chain(before: Sequence[Mapping[str, Any]]) -> str:
 def _steps(package: ModelPackage) -> str:
     training = package.card["training"]
     before = training.get("before", [])
-    told = f"{training['step']} steps" + (f", after those of {chain(before)}" if before else "")
+    optim = training["configuration"]["optim"]
+    samples = optim["batch"] * optim["accumulate"]
+    told = f"{training['step']} steps" + (f" of {samples} samples" if samples > 1 else "")
+    told += f", after those of {chain(before)}" if before else ""
     share = training.get("start_share")
     return f"{told}; {share:.0%} of the weights are those before these steps" if share else told
 
