@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes what ships from the data, step by step: bash training/release.sh [overrides such as data.source=DIR]
-# Every step goes on where it was interrupted (Ctrl-C); what is finished is not done again. Many hours on two CPU cores.
+# Every step goes on where it was interrupted (Ctrl-C); what is finished is not done again. Many hours on two CPU cores;
+# for step 3 a GPU is wanted (optim.workers=3), or patience, and optim.bf16=false where the cores have no bfloat16.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -38,15 +39,15 @@ fi
 pair does train dropout --fold 1 , does train dropout --fold 2
 for fold in 1 2; do does export dropout --fold $fold --output runs/dropout/fold$fold/package; done
 
-# 3. many lesions in every brain: in three folds, to be measured, and with everybody, to ship
-does prepare many_lesions
-pair does train many_lesions --fold 0 , does train many_lesions
-pair does train many_lesions --fold 1 , does train many_lesions --fold 2
+# 3. many lesions in every brain, each time others: in three folds, to be measured, and with everybody, to ship
+does prepare varied_lesions
+pair does train varied_lesions --fold 0 , does train varied_lesions
+pair does train varied_lesions --fold 1 , does train varied_lesions --fold 2
 
 # 4. temperatures, thresholds and curves of probabilities, each fold calibrated on the others; then as users get them
-does crossvalidate many_lesions
-pair does eval many_lesions --fold 0 , does eval many_lesions --fold 1
-does eval many_lesions --fold 2
+does crossvalidate varied_lesions
+pair does eval varied_lesions --fold 0 , does eval varied_lesions --fold 1
+does eval varied_lesions --fold 2
 
 # 5. the package carries what was measured; it goes into Resources/Models by hand, if it is better than what is there
-does export many_lesions --output runs/many_lesions/package
+does export varied_lesions --output runs/varied_lesions/package
