@@ -10,6 +10,7 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 from mstkd_training.config import Config
 from mstkd_training.discriminator import StyleDiscriminator
 from mstkd_training.distillation import Distillation, StepResult
+from mstkd_training.ensemble import Ensemble
 from mstkd_training.networks import new_average, new_student, new_teacher
 from MSTKDSegmenterLib.engine.network import SIZES, build, count_parameters
 from pydantic import ValidationError
@@ -177,6 +178,15 @@ def test_a_crop_has_to_suit_the_larger_teacher_too() -> None:
     config = configuration(network={}, augment={"crop": [64, 80, 64]})
     with pytest.raises(ValueError, match=r"student .* of 8 and for the teacher .* of 32: set .*=\[64, 96, 64\]"):
         Distillation(student, teacher, config)
+
+
+def test_logits_that_are_known_but_for_a_constant_are_not_compared_as_they_are() -> None:
+    config = configuration(terms={"logit_mse": {"weight": 0.5}, "adversarial": {"weight": 0}})
+    members = [new_student(config) for _ in range(2)]
+    with pytest.raises(
+        ValueError, match=r"several teachers are known but for a constant: set terms\.logit_mse\.weight"
+    ):
+        Distillation(new_student(config), Ensemble(members), config)
 
 
 def test_a_frozen_teacher_is_as_large_as_its_run_says() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
+from mstkd_training import donors
 from mstkd_training.cache import Sample
 from mstkd_training.config import Config, load
 from mstkd_training.data import TrainingSet
@@ -72,31 +73,51 @@ def test_a_mirrored_lesion_is_as_far_from_the_plane_on_its_other_side() -> None:
     assert np.array_equal(again.origin, before.origin)
 
 
-def test_size_side_and_contrast_of_a_lesion_come_from_the_generator_alone() -> None:
-    head = Sample("h", np.ones((4, 40, 40, 40)), np.ones((40,) * 3, bool), np.full((40,) * 3, BACKGROUND), np.zeros(3))
-    plane = SPACING * 39 / 2
+def head() -> Sample:
+    """A brain that begins and ends elsewhere than its array, which does not begin at 0."""
+    sides = (40, 40, 40)
+    brain = np.zeros(sides, bool)
+    brain[5:30, 5:30, 3:34] = True
+    return Sample("h", np.ones((4, *sides)), brain, np.full(sides, BACKGROUND), np.array([7.0, -60.0, 40.0]))
+
+
+def test_a_lesion_has_any_size_between_the_least_and_the_largest_on_either_side() -> None:
+    plane = 7.0 + SPACING * (3 + 33) / 2
     before = patch()
-    sizes, sides = [], set()
-    for seed in range(40):
-        one, again = (varied(before, head, np.random.default_rng(seed), SPACING) for _ in range(2))
+    sizes, mirror_images = [], 0
+    for seed in range(60):
+        one, again = (varied(before, head(), np.random.default_rng(seed), SPACING) for _ in range(2))
         assert np.array_equal(one.image, again.image)
         sizes.append((volume(one) / volume(before)) ** (1 / 3))
-        sides.add(bool(middle(one)[0] > plane))
-        shown, was = one.image[2], scaled(before, sizes[-1], SPACING).image[2]
-        slope = (shown.max() - shown.min()) / (was.max() - was.min())
-        assert slope == pytest.approx(1, abs=CONTRAST + 0.1)  # the size is known to a voxel only
-    assert min(sizes) == pytest.approx(SIZES[0], abs=0.1)
-    assert max(sizes) == pytest.approx(SIZES[1], abs=0.1)
-    assert sides == {True, False}
-    assert BRIGHTNESS < 1  # z-scores: no lesion becomes another tissue
+        if middle(one)[0] < plane:
+            mirror_images += 1
+            assert 2 * plane - middle(one)[0] == pytest.approx(middle(before)[0], abs=1)  # half a voxel
+    assert min(sizes) == pytest.approx(SIZES[0], abs=0.05)
+    assert max(sizes) == pytest.approx(SIZES[1], abs=0.08)
+    assert 15 < mirror_images < 45
+
+
+def test_each_sequence_of_a_lesion_gets_a_contrast_and_a_brightness_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(donors, "SIZES", (1.0, 1.0))
+    before = patch()
+    before.image[:] = np.random.default_rng(0).normal(size=before.image.shape)
+    factors, offsets = [], []
+    for seed in range(60):
+        after = varied(before, head(), np.random.default_rng(seed), SPACING)
+        turned = after.image if after.origin[0] == before.origin[0] else after.image[..., ::-1]
+        fits = [np.polyfit(was.ravel(), now.ravel(), 1) for was, now in zip(before.image, turned, strict=True)]
+        assert np.ptp(fits, axis=0).min() > 1e-3  # no two sequences alike
+        factors += [fit[0] for fit in fits]
+        offsets += [fit[1] for fit in fits]
+    assert (min(factors), max(factors)) == pytest.approx((1 - CONTRAST, 1 + CONTRAST), abs=0.02)
+    assert (min(offsets), max(offsets)) == pytest.approx((-BRIGHTNESS, BRIGHTNESS), abs=0.02)
 
 
 def test_voxels_outside_of_the_brain_stay_zero() -> None:
     before = patch()
     before.brain[:5] = False
     before.image[:, :5] = 0
-    head = Sample("h", np.ones((4, 40, 40, 40)), np.ones((40,) * 3, bool), np.full((40,) * 3, BACKGROUND), np.zeros(3))
-    after = varied(before, head, np.random.default_rng(0), SPACING)
+    after = varied(before, head(), np.random.default_rng(0), SPACING)
     assert not after.image[:, ~after.brain].any()
     assert after.image[:, after.brain].all()
 
@@ -106,14 +127,14 @@ def samples(varied_share: float, count: int = 6) -> list[np.ndarray]:
     augment |= {"transplant": 1, "healthy_share": 0}
     config = Config.model_validate({"name": "tiny", "augment": augment, "teacher": {"kind": "none"}})
     generator = np.random.default_rng(0)
-    head = Sample(
+    study = Sample(
         "h", generator.normal(size=(4, 24, 24, 24)), np.ones((24,) * 3, bool), np.full((24,) * 3, BACKGROUND, np.uint8),
         np.zeros(3),
     )  # fmt: skip
     lesion = patch((8, 8, 8))
     lesion.labels[2:6, 2:6, 2:6] = 1
     lesion.origin = np.array([4.0, 16.0, 16.0])
-    items = TrainingSet([head], [lesion], config, 1)
+    items = TrainingSet([study], [lesion], config, 1)
     return [items[number]["labels"].numpy() for number in range(count)]
 
 
@@ -129,3 +150,16 @@ def test_the_recipe_with_varied_lesions_differs_in_them_in_healed_heads_and_in_h
     same = {"name": recipe.name, "augment": augment, "optim": recipe.optim}
     assert base.model_copy(update={**same, "checkpoint_every": recipe.checkpoint_every}) == recipe
     assert recipe.optim.batch * recipe.optim.steps == 16000
+
+
+def test_the_short_recipes_differ_in_what_they_are_to_tell_apart_alone() -> None:
+    long, short, taught = (
+        load(CONFIGS / f"{name}.yaml") for name in ("varied_lesions", "varied_short", "taught_short")
+    )
+    assert short.augment == long.augment
+    many = load(CONFIGS / "many_lesions.yaml")
+    assert many.model_copy(update={"name": short.name, "augment": long.augment}) == short
+    same = {"name": short.name, "teacher": short.teacher, "terms": short.terms}
+    assert taught.model_copy(update=same) == short
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (long.name,))
+    assert taught.terms == load(CONFIGS / "born_again.yaml").terms

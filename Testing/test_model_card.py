@@ -178,6 +178,14 @@ def test_a_fold_that_went_on_from_other_weights_is_named(config: Config, tmp_pat
     )
 
 
+def test_a_card_tells_how_many_samples_a_step_had(config: Config) -> None:
+    package = export(config, config.folder / "package")
+    assert package.card["training"]["samples_per_step"] == 1
+    training = {**package.card["training"], "samples_per_step": 8}
+    text = document(replace(package, card={**package.card, "training": training}), [], {})
+    assert "1 steps of 8 samples; the whole configuration" in text
+
+
 def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -> None:
     package = export(config, tmp_path / "first")
     further = config.model_copy(update={"name": "further", "start": "tiny"})

@@ -77,6 +77,20 @@ def test_a_training_sample_depends_on_seed_and_index_alone() -> None:
     assert not torch.equal(first[0]["image"], first[1]["image"])
 
 
+def test_a_sample_with_a_healed_head_does_not_depend_on_the_heads_that_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = CONFIG.model_copy(update={"augment": CONFIG.augment.model_copy(update={"healed": 0.7})})
+    studies = [sample(0), sample(1)]  # of one patient
+    first = TrainingSet(studies, [], config, 1)
+    wanted = [first[index] for index in range(12)]
+    monkeypatch.setattr(data, "HEALED_KEPT", 1)
+    second = TrainingSet(studies, [], config, 1)
+    for index in reversed(range(12)):
+        for key, value in second[index].items():
+            assert torch.equal(value, wanted[index][key]), key
+
+
 def test_crops_around_tumour_have_it_in_their_middle() -> None:
     study = sample(0, side=60)
     study.labels[:] = 3
@@ -377,6 +391,14 @@ def test_the_optimiser_is_the_one_that_is_asked_for(name: str, kind: type) -> No
         {"name": "tiny", "teacher": {"kind": "none"}, "optim": {"optimiser": name, "bf16": False}}
     )
     assert type(Learner(config, World(0, 1, torch.device("cpu"))).optimizer) is kind
+
+
+def test_on_a_cpu_the_layout_of_voxels_stays_as_it_is() -> None:
+    optim = {"channels_last": True, "bf16": False, "threads": 1}
+    config = Config.model_validate({"name": "tiny", "teacher": {"kind": "none"}, "optim": optim})
+    learner = Learner(config, World(0, 1, torch.device("cpu")))
+    assert learner.layout is torch.contiguous_format
+    assert all(parameter.is_contiguous() for parameter in learner.distillation.parameters())
 
 
 def test_studies_are_rotated_and_scaled_about_all_three_axes() -> None:

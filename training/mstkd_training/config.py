@@ -163,8 +163,8 @@ class TeacherConfig(Section):
     """Who teaches.
 
     joint: trained beside the student. frozen: the student of an earlier run, or those of several, which answer together
-    (see ensemble.py). ema: the student's own average, which
-    sees all sequences. none: nobody, the student learns from the labels alone.
+    (see ensemble.py). ema: the student's own average, which sees all sequences. none: nobody, the student learns from
+    the labels alone.
     """
 
     kind: Literal["none", "joint", "frozen", "ema"] = "joint"
@@ -175,6 +175,7 @@ class TeacherConfig(Section):
     @field_validator("run", mode="before")
     @classmethod
     def _several(cls, run: object) -> object:
+        """One can be named without a list; runs and packages of before there could be several say so, or null."""
         return () if run is None else (run,) if isinstance(run, str) else run
 
     @model_validator(mode="after")

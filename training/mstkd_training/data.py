@@ -33,8 +33,8 @@ _REACH = 1.3
 """Sides of the box that a crop is taken from, in sides of the crop. Corners of a strongly turned one may lie outside of
 it; there it is empty, as it is outside of the image."""
 
-_HEALED_KEPT = 64
-"""Studies whose healed version every process keeps: making it takes as long as all the rest of a sample."""
+HEALED_KEPT = 64
+"""Most studies whose healed version a process keeps: making one takes as long as all the rest of a sample."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ class TrainingSet(Dataset):
     ) -> None:
         self.studies, self.patches, self.config, self.synthetic = studies, patches, config, synthetic
         self.samples_per_step = samples_per_step
-        self._healed: dict[str, tuple[Sample, Sample]] = {}  # by patient: a study, and what it is without its tumour
+        self._healed: dict[int, Sample] = {}  # by the number of the study
         augment = config.augment
         keys = ("image", "labels")
         self.geometry = Compose(
@@ -165,20 +165,25 @@ class TrainingSet(Dataset):
 
     def _head(self, rng: np.random.Generator) -> Sample:
         """A study, or with the share `augment.healed` one without its tumour."""
-        augment, study = self.config.augment, self._study(rng)
+        augment, (number, study) = self.config.augment, self._drawn(rng)
         if not augment.healed or rng.random() >= augment.healed:
             return study
-        kept, made = self._healed.get(study.patient, (None, None))
-        if kept is not study:  # the first time, or another study of that patient
-            made = healed(study, augment.feather)
-            if len(self._healed) < _HEALED_KEPT:
-                self._healed[study.patient] = (study, made)
+        if number in self._healed:
+            return self._healed[number]
+        made = healed(study, augment.feather)
+        if number is not None and len(self._healed) < HEALED_KEPT:
+            self._healed[number] = made
         return made
 
     def _study(self, rng: np.random.Generator) -> Sample:
+        return self._drawn(rng)[1]
+
+    def _drawn(self, rng: np.random.Generator) -> tuple[int | None, Sample]:
+        """A study and its number; a synthetic one has none here."""
         if self.synthetic is not None and rng.random() < self.config.data.synthetic:
-            return self.synthetic(int(rng.integers(2**31)))
-        return self.studies[rng.integers(len(self.studies))]
+            return None, self.synthetic(int(rng.integers(2**31)))
+        number = int(rng.integers(len(self.studies)))
+        return number, self.studies[number]
 
     def _around(self, composite: Composite, rng: np.random.Generator) -> Composite:
         """The part that a turned and scaled crop with a chosen voxel may need.

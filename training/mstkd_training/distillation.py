@@ -163,6 +163,11 @@ def _check_crop(crop: Sequence[int], networks: dict[str, MSTKDNet | Ensemble | N
 
 def _check_terms(config: Config, student: MSTKDNet, teacher: MSTKDNet | Ensemble, adapters: Adapters) -> None:
     weights = config.terms.weights(config.optim.steps)
+    if "logit_mse" in weights and isinstance(teacher, Ensemble):
+        raise ValueError(
+            "terms.logit_mse compares logits as they are, and those of several teachers are known but for a constant: "
+            "set terms.logit_mse.weight to 0"
+        )
     transformers = student.config.transformer is not None and teacher.config.transformer is not None
     for name in ("multiscale", "extreme_value"):
         if name in weights and not transformers:

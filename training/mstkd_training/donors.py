@@ -1,6 +1,6 @@
 """Pasted lesions that are not the same each time: of another size, on the other side, of another contrast.
 
-Some hundred lesions, each met a hundred times, teach little more than themselves, and hardly any of them is small.
+A few hundred lesions, each met a hundred times, teach little more than themselves, and hardly any of them is small.
 """
 
 from __future__ import annotations

@@ -72,6 +72,7 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
     training = {
         "step": trained.step,
         "steps": config.optim.steps,
+        "samples_per_step": config.optim.batch * config.optim.accumulate * trained.processes,
         "checkpoint": trained.checkpoint,
         "commit": trained.commit,
         "before": before(config),

@@ -51,8 +51,8 @@ class Learner:
         self.distillation = Distillation(student, teacher, config).to(device)
         if device.type == "cpu":
             backend.pad_in_depth(self.distillation)
-        last = optim.channels_last and device.type == "cuda"
-        self.layout = torch.channels_last_3d if last else torch.contiguous_format
+        on_gpu = device.type == "cuda"
+        self.layout = torch.channels_last_3d if optim.channels_last and on_gpu else torch.contiguous_format
         self.distillation.to(memory_format=self.layout)
         self.discriminator = self._new_discriminator()
         self._step_module = world.wrap(self.distillation)

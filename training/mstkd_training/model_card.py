@@ -88,8 +88,7 @@ def chain(before: Sequence[Mapping[str, Any]]) -> str:
 def _steps(package: ModelPackage) -> str:
     training = package.card["training"]
     before = training.get("before", [])
-    optim = training["configuration"]["optim"]
-    samples = optim["batch"] * optim["accumulate"]
+    samples = training.get("samples_per_step", 1)
     told = f"{training['step']} steps" + (f" of {samples} samples" if samples > 1 else "")
     told += f", after those of {chain(before)}" if before else ""
     share = training.get("start_share")

@@ -106,13 +106,15 @@ class Trained:
     """A run's averaged student in evaluation mode, and where in the run it is from.
 
     checkpoint: "best" on validation, or "last" where nothing was validated. step: its own. reached: the run's last one.
-    commit: of the code that wrote it, if that was known. splits: as continuity.splits_hash, if it was noted.
+    processes: how many trained it. commit: of the code that wrote it, if that was known. splits: as
+    continuity.splits_hash, if it was noted.
     """
 
     network: MSTKDNet
     checkpoint: Literal["best", "last"]
     step: int
     reached: int
+    processes: int
     commit: str | None
     splits: str | None
 
@@ -150,6 +152,7 @@ def trained_student(config: Config) -> Trained:
         "best" if path == best else "last",
         state["step"],
         newest["step"],
+        len(state["random"]),
         state["provenance"]["commit"],
         state.get("splits"),
     )

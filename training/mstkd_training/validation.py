@@ -37,6 +37,7 @@ def region_masks(network: MSTKDNet, logits: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@torch.backends.cudnn.flags(benchmark=False, enabled=True)  # every study has its own size: no search for each of them
 def predict(network: MSTKDNet, study: Sample, subset: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits (1, 4, z, y, x) and class indices (1, z, y, x) of a whole study, padded to what the network takes."""
     pads = [(0, -side % network.multiple) for side in study.labels.shape]
