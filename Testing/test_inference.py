@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ CPU = Device("cpu", "CPU: asked for")
 # torch takes "cpu:0" for the CPU, predict takes it for an accelerator because that is not the CPU's name
 ACCELERATOR = Device("cpu:0", "an accelerator")
 ALL = (True, True, True, True)
-MODEL = Path(__file__).parents[1] / "MSTKDSegmenter" / "Resources" / "Models" / "mstkd-compact"
 
 
 class Limited(MSTKDNet):
@@ -318,7 +316,7 @@ def test_contradicting_arguments_are_refused(network: MSTKDNet) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("present", [ALL, (True, False, False, True)])
 def test_a_gpu_says_what_the_cpu_says(present: tuple[bool, ...]) -> None:
-    shipped = package.load(MODEL).network()
+    shipped = package.load(package.default_folder()).network()
     channels = noise(40, 48, 40) * np.array(present, dtype=np.float32)[:, None, None, None]
     there, here, again = (
         predict(shipped, channels, present, Device(name, "asked for"), Job()) for name in ("cuda", "cpu", "cuda")

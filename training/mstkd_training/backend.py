@@ -34,6 +34,12 @@ def set_up(optim: OptimConfig, device: torch.device) -> None:
     torch.use_deterministic_algorithms(optim.deterministic, warn_only=device.type == "cuda")
 
 
+def layout(optim: OptimConfig, device: torch.device) -> torch.memory_format:
+    """How images and weights lie in memory; on the CPU PyTorch 2.13 gives wrong gradients for some widths otherwise."""
+    last = optim.channels_last and device.type == "cuda"
+    return torch.channels_last_3d if last else torch.contiguous_format
+
+
 def pad_in_depth(network: nn.Module) -> None:
     """Let every 3-D convolution of a network find its zeros along depth instead of adding them itself; in place.
 

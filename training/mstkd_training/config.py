@@ -215,8 +215,7 @@ class OptimConfig(Section):
     threads: PositiveInt = 2
     workers: NonNegativeInt = 1  # processes that make the samples; 0: the training process does
     bf16: bool = True
-    # Channels side by side in memory, on a GPU only: on the CPU PyTorch 2.13 gives wrong gradients so for some widths.
-    channels_last: bool = False
+    channels_last: bool = False  # channels side by side in memory, on a GPU only, see backend.layout
     deterministic: bool = False  # sums in a fixed order where PyTorch has that, at the cost of speed
 
 

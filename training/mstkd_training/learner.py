@@ -51,8 +51,7 @@ class Learner:
         self.distillation = Distillation(student, teacher, config).to(device)
         if device.type == "cpu":
             backend.pad_in_depth(self.distillation)
-        on_gpu = device.type == "cuda"
-        self.layout = torch.channels_last_3d if optim.channels_last and on_gpu else torch.contiguous_format
+        self.layout = backend.layout(optim, device)
         self.distillation.to(memory_format=self.layout)
         self.discriminator = self._new_discriminator()
         self._step_module = world.wrap(self.distillation)
