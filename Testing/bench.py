@@ -97,15 +97,16 @@ def bench(rounds: int) -> None:
         result = Path(folder) / "result"
         load = os.getloadavg()[0]
         all_in, _ = measured([mstkd, "segment", *given, "-o", str(result), "--device", "cpu", "--quiet"])
-        grid = json.loads((result / "report.json").read_text(encoding="utf-8"))["harmonising"]["working_grid"]
-    own_shape, own_spacing = tuple(reversed(grid["size"])), grid["spacing"][0]
+        report = json.loads((result / "report.json").read_text(encoding="utf-8"))
+    own_shape, own_spacing = tuple(report["box"]), report["harmonising"]["working_grid"]["spacing"][0]
+    runs = "what the command runs" + (", and once more for the mirror image" if report["model"]["mirror"] else "")
     paper, threads = measure_forward("paper", PAPER_SHAPE, rounds)
     same, _ = measure_forward("compact", PAPER_SHAPE, rounds)
     own, _ = measure_forward("compact", own_shape, rounds)
     rows = {
         f"`paper`, one forward pass, {_size(PAPER_SHAPE)} at 1 mm": paper,
         f"`compact`, one forward pass, {_size(PAPER_SHAPE)} at 1 mm": same,
-        f"`compact`, one forward pass, {_size(own_shape)} at {own_spacing:g} mm (what the command runs)": own,
+        f"`compact`, one forward pass, {_size(own_shape)} at {own_spacing:g} mm ({runs})": own,
         "`mstkd segment`, start to files written, four sequences": all_in,
     }
     print(f"{name}; {_cpu()}, {threads} threads for PyTorch; load average before: {load:.1f}\n")

@@ -56,6 +56,7 @@ def segment(study, package, device, progress, cancelled, keep=None):
             "citation": ["A. Author, A title, 2026"], "measured_on": 3,
         }},
         "device": {{"name": device, "reason": "asked for"}},
+        "box": [8, 8, 8],
         "tile": [8, 8, 8],
         "expected": {{
             "WT": {{"dice": 0.88, "grade": "good"}},

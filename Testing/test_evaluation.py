@@ -21,6 +21,7 @@ from mstkd_training.cases import Case
 from mstkd_training.config import Config
 from mstkd_training.plots import Panels, heat_map, slices
 from mstkd_training.published import benchmark
+from mstkd_training.rows import FORMAT
 from mstkd_training.tables import METRICS, document, table
 from mstkd_training.tables import comparison as comparison_tables
 from MSTKDSegmenterLib.engine import inference, network, tiles
@@ -358,7 +359,7 @@ def test_an_evaluation_with_other_metrics_is_not_compared(tmp_path: Path) -> Non
     record = json.loads(path.read_text())
     del record["format"]  # as the first version wrote it
     path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=r"of format None, expected 2: .* again"):
+    with pytest.raises(ValueError, match=rf"of format None, expected {FORMAT}: .* remove it and .* again"):
         evaluate.read(settings.folder)
 
 

@@ -92,6 +92,24 @@ def test_a_volume_of_any_size_is_padded_and_cut_back(network: MSTKDNet) -> None:
     np.testing.assert_allclose(prediction.probabilities, expected, atol=1e-5)
 
 
+def test_air_around_the_brain_changes_nothing_and_is_background(network: MSTKDNet) -> None:
+    channels = noise(13, 24, 9)
+    around = np.pad(channels, [(0, 0), (3, 8), (0, 5), (7, 0)])
+    found, alone = (predict(network, image, ALL, CPU, Job(), mirror=True) for image in (around, channels))
+    inside = (slice(None), slice(3, 16), slice(0, 24), slice(7, 16))
+    np.testing.assert_array_equal(found.logits[inside], alone.logits)
+    background = found.probabilities[3].copy()
+    background[inside[1:]] = 1
+    np.testing.assert_allclose(background, 1, atol=1e-6)
+    assert found.tile == alone.tile == (16, 24, 16)
+
+
+def test_an_image_of_air_alone_is_background(network: MSTKDNet) -> None:
+    found = predict(network, np.zeros((4, 16, 24, 9), dtype=np.float32), (False,) * 4, CPU, Job())
+    assert found.probabilities.shape == (4, 16, 24, 9)
+    assert (found.probabilities[3] > 0.99).mean() > 0.99  # the network is asked about one voxel of it
+
+
 def test_the_network_is_told_which_sequences_are_absent(network: MSTKDNet) -> None:
     channels, present = noise(16, 16, 16), (True, False, False, True)
     channels[1:3] = 0

@@ -39,6 +39,7 @@ REPORT = {
         "thresholds": {"WT": 0.45, "TC": 0.5, "ET": 0.5}, "temperature": 1.4, "mirror": True,
     },
     "device": {"name": "cpu", "reason": "CPU: no CUDA device found"},
+    "box": [80, 96, 80],
     "tile": [80, 96, 80],
     "expected": {
         "WT": {"dice": 0.884, "grade": "good"},
@@ -227,13 +228,15 @@ class TestMethods:
         assert "were averaged over the image and its mirror image and interpolated linearly" in text
         assert "thresholded as nested regions at 0.45 (WT), 0.50 (TC) and 0.50 (ET)." in text
         assert "mirror" not in methods_text(changed("model.mirror", False))
-        assert "enhancing tumour, which" in text
-        assert "enhancing tumour in overlapping parts of 72 × 80 × 64 voxels, which" in methods_text(
+        assert "enhancing tumour in the box around the brain, which" in text
+        assert "around the brain in overlapping parts of 72 × 80 × 64 voxels, which" in methods_text(
             changed("tile", [64, 80, 72])
         )
         older = copy.deepcopy(REPORT)
         for key in ("thresholds", "temperature", "mirror"):
             del older["model"][key]
+        del older["box"]
+        assert "enhancing tumour, which" in methods_text(older)
         assert "thresholded as nested regions." in methods_text(older)
         assert "Thresholds" not in page(older)
         assert "calibrated probabilities" not in page(REPORT)

@@ -90,7 +90,7 @@ def of_patients(
     data = config.data
     names = [name for name in cache.cases_of(data.cache) if patient_of(name) in patients]
     fingerprint = json.loads((data.cache / "fingerprint.json").read_text(encoding="utf-8"))
-    settings = [mirror, tile, BINS, TEMPERATURES]
+    settings = ["brain's box", mirror, tile, BINS, TEMPERATURES]
     belongs_to = json.dumps([digest(network), names, fingerprint.get("files_sha256"), settings])
     found = load(path, belongs_to)
     if found is None:

@@ -39,8 +39,8 @@ from .rows import Row
 from .tables import table
 
 FILE = "crossvalidation.json"
-FORMAT = 3
-"""2: with curves in its calibrations. 3: reliability with temperatures alone, too."""
+FORMAT = 4
+"""2: with curves in its calibrations. 3: reliability with temperatures alone, too. 4: of the brain's box alone."""
 SMALLEST_CORRECTION = 0.01
 """Mean calibration error of single patients that curves must take away to be used."""
 

@@ -227,7 +227,7 @@ def read(folder: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the run has not been evaluated.
-        ValueError: it was evaluated with metrics of another version.
+        ValueError: it was evaluated with metrics, or an engine, of another version.
     """
     path = folder / FILE
     if not path.exists():
@@ -238,8 +238,8 @@ def read(folder: Path) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
     if record.get("format") != FORMAT:
         raise ValueError(
-            f"{path} is of format {record.get('format')}, expected {FORMAT}: some metrics are computed otherwise now, "
-            "run `python training/eval.py --config` with its configuration again"
+            f"{path} is of format {record.get('format')}, expected {FORMAT}: answers or metrics are computed otherwise "
+            "now, remove it and run `python training/eval.py --config` with its configuration again"
         )
     return record
 

@@ -16,8 +16,8 @@ Row = dict[str, Any]
 """Scores of one study with one subset: study, patient, subset, refused (why there is no answer, or None) and
 `<region>_<metric>`."""
 
-FORMAT = 2
-"""Goes up whenever the same answer would get other scores."""
+FORMAT = 3
+"""Goes up whenever the same answer would get other scores, or the same network would answer otherwise."""
 
 
 def begun(path: Path, belongs_to: Mapping[str, Any]) -> dict[tuple[str, str], Row]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from monai.metrics import compute_dice
 from monai.visualize import blend_images
+from MSTKDSegmenterLib.engine.geometry import bounding_box
 from MSTKDSegmenterLib.engine.network import MSTKDNet
 from MSTKDSegmenterLib.engine.regions import REGIONS
 from MSTKDSegmenterLib.engine.sequences import SUBSETS, parse_subset, presence, subset_name
@@ -39,10 +40,13 @@ def region_masks(network: MSTKDNet, logits: Tensor) -> Tensor:
 @torch.no_grad()
 @torch.backends.cudnn.flags(benchmark=False, enabled=True)  # every study has its own size: no search for each of them
 def predict(network: MSTKDNet, study: Sample, subset: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Logits (1, 4, z, y, x) and class indices (1, z, y, x) of a whole study, padded to what the network takes."""
-    pads = [(0, -side % network.multiple) for side in study.labels.shape]
-    image = torch.from_numpy(np.pad(study.image, [(0, 0), *pads]).astype(np.float32)).to(device)[None]
-    truth = torch.from_numpy(np.pad(study.labels, pads, constant_values=BACKGROUND)).to(device)[None].long()
+    """Logits (1, 4, z, y, x) and class indices (1, z, y, x) of the brain's box, padded to what the network takes."""
+    box = bounding_box(study.brain)
+    labels = study.labels[box]
+    pads = [(0, -side % network.multiple) for side in labels.shape]
+    image = np.pad(study.image[(slice(None), *box)], [(0, 0), *pads])
+    image = torch.from_numpy(image.astype(np.float32)).to(device)[None]
+    truth = torch.from_numpy(np.pad(labels, pads, constant_values=BACKGROUND)).to(device)[None].long()
     present = torch.tensor(presence(subset), device=device).float()
     return network(image * present.view(1, 4, 1, 1, 1), present[None]), truth
 
@@ -81,13 +85,15 @@ def validate(
 def picture(network: MSTKDNet, study: Sample, device: torch.device) -> np.ndarray:
     """uint8 (height, width, 3): the axial slice with most tumour; truth, then what each of PICTURED finds."""
     network.eval()
-    z = int(np.argmax((study.labels != BACKGROUND).sum(axis=(1, 2))))
-    grey = study.image[0, z : z + 1].astype(np.float32)
+    box = bounding_box(study.brain)
+    labels = study.labels[box]
+    z = int(np.argmax((labels != BACKGROUND).sum(axis=(1, 2))))
+    grey = study.image[(0, *box)][z : z + 1].astype(np.float32)
     grey = (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
     panels = []
     for subset in (None, *PICTURED):
         if subset is None:
-            levels = regions(one_hot(torch.from_numpy(study.labels)[None].long())).sum(dim=1)[0]
+            levels = regions(one_hot(torch.from_numpy(labels)[None].long())).sum(dim=1)[0]
         else:
             logits, _ = predict(network, study, subset, device)
             levels = region_masks(network, logits).sum(dim=1)[0].cpu()

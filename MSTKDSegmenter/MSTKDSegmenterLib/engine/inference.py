@@ -12,8 +12,10 @@ import numpy as np
 
 from .device import Device, first_line, require_torch
 from .errors import Cancelled
+from .geometry import bounding_box
 from .machine import free_memory
 from .progress import Job
+from .regions import CLASSES
 from .tiles import Tile, covering, places, smaller, weights
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 BYTES_PER_VOXEL_AND_WIDTH = 48
 """Peak memory of a forward pass on the CPU per voxel and channel of the first stage: 28 to 43 measured."""
 
+AIR = np.where(np.array(CLASSES) == "background", 20.0, -20.0).astype(np.float32)
+"""Logits outside of the box around the brain, which the network is not asked about."""
+
 _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "failed to allocate", "alloc_failed", "bad_alloc")
 
 
@@ -29,13 +34,14 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate", "failed to
 class Prediction:
     """logits, probabilities: float32 (classes, z, y, x), the latter of sum 1 and after the temperature.
 
-    device and tile (z, y, x): what was used in the end. findings: one sentence for each time that something had to give
-    way.
+    box (z, y, x): voxels around the brain that were to be predicted, padded to what the network takes. device and tile
+    (z, y, x): what was used in the end. findings: one sentence for each time that something had to give way.
     """
 
     logits: np.ndarray
     probabilities: np.ndarray
     device: Device
+    box: Tile
     tile: Tile
     findings: list[str] = field(default_factory=list)
 
@@ -52,9 +58,11 @@ def predict(
 ) -> Prediction:
     """Class probabilities of a normalised study.
 
-    The volume goes through the network whole or in the given tiles, where memory allows. Otherwise the tile is halved
-    until it fits, then the CPU takes over; each such step is a finding. Where tiles overlap and where the mirrored
-    image is looked at too, logits are averaged. The same input gives the same result, on the CPU bit for bit.
+    Only the box around the brain goes through the network: air would change the statistics of its normalisation, and
+    networks have learnt from crops that hold little of it. Outside of the box is background. The box goes through whole
+    or in the given tiles, where memory allows. Otherwise the tile is halved until it fits, then the CPU takes over;
+    each such step is a finding. Where tiles overlap and where the mirrored image is looked at too, logits are averaged.
+    The same input gives the same result, on the CPU bit for bit.
 
     Args:
         network: in evaluation mode; it is left as it was.
@@ -62,7 +70,7 @@ def predict(
         present: for each channel, whether its sequence is given.
         device: from choose_device.
         job: gets progress from 0 to 1; a cancelled job stops between two layers of the network.
-        tile: (z, y, x) size of the largest tile in voxels; the whole volume if None. Tiles overlap by half at least, so
+        tile: (z, y, x) size of the largest tile in voxels; the whole box if None. Tiles overlap by half at least, so
             they take several times as long as the whole.
         mirror: average with the prediction for the image mirrored left to right; takes twice as long.
         temperature: divides the logits; see ModelPackage.
@@ -75,14 +83,17 @@ def predict(
     """
     channels = np.asarray(channels, dtype=np.float32)
     _check(network, channels, present)
-    whole = covering(channels.shape[1:], network.multiple)
+    box = bounding_box(channels.any(axis=0))
+    brain = channels[(slice(None), *box)]
+    whole = covering(brain.shape[1:], network.multiple)
     limit = whole if tile is None else tuple(min(pair) for pair in zip(whole, covering(tile, network.multiple)))
     findings: list[str] = []
     tile = _fitting(limit, network, findings) if device.name == "cpu" else limit
     while True:
         try:
-            logits = _logits(network, channels, present, device, job, tile, mirror)
-            return Prediction(logits, _probabilities(network, logits, temperature), device, tile, findings)
+            logits = np.broadcast_to(AIR[:, None, None, None], (len(AIR), *channels.shape[1:])).copy()
+            logits[(slice(None), *box)] = _logits(network, brain, present, device, job, tile, mirror)
+            return Prediction(logits, _probabilities(network, logits, temperature), device, whole, tile, findings)
         except Cancelled:
             raise
         except (RuntimeError, MemoryError) as error:

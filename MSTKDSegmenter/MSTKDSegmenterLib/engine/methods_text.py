@@ -75,14 +75,17 @@ def _prediction(report: Mapping[str, Any]) -> str:
     grid = report["inputs"][reference]["grid"]
     model = report["model"]
     looks = "averaged over the image and its mirror image and " if model.get("mirror") else ""
-    tile, whole = report["tile"][::-1], report["harmonising"]["working_grid"]["size"]  # tiles are stored z, y, x
-    parts = f" in overlapping parts of {times(tile)} voxels" if tile != whole else ""
-    thresholds = model.get("thresholds", {})  # reports of before this was noted have none
+    # reports of before they were noted have no thresholds and no box: all of the working grid was looked at
+    box = report.get("box")  # z, y, x, as the tile
+    where = " in the box around the brain" if box else ""
+    whole = box or report["harmonising"]["working_grid"]["size"][::-1]
+    parts = f" in overlapping parts of {times(report['tile'][::-1])} voxels" if report["tile"] != whole else ""
+    thresholds = model.get("thresholds", {})
     values = listed(f"{value:.2f} ({region})" for region, value in thresholds.items()) if thresholds else ""
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
-        f"necrotic or non-enhancing core, oedema and enhancing tumour{parts}, which were {looks}interpolated linearly "
-        f"to the native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and "
+        f"necrotic or non-enhancing core, oedema and enhancing tumour{where}{parts}, which were {looks}interpolated "
+        f"linearly to the native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and "
         f"thresholded as nested regions{f' at {values}' if values else ''}."
     )
 

@@ -74,6 +74,7 @@ def build_report(
             "mirror": package.mirror,
         },
         "device": asdict(prediction.device),
+        "box": list(prediction.box),
         "tile": list(prediction.tile),
         "gave_way": prediction.findings,
         "expected": {region: asdict(value) for region, value in expected.regions.items()},
