@@ -183,7 +183,15 @@ def test_a_card_tells_how_many_samples_a_step_had(config: Config) -> None:
     assert package.card["training"]["samples_per_step"] == 1
     training = {**package.card["training"], "samples_per_step": 8}
     text = document(replace(package, card={**package.card, "training": training}), [], {})
-    assert "1 steps of 8 samples; the whole configuration" in text
+    assert "1 steps of 8 samples; the image" in text
+
+
+def test_a_card_tells_whether_the_mirrored_image_is_looked_at(config: Config) -> None:
+    package = export(config, config.folder / "package")
+    told = "1 steps; the image and its mirror image are looked at, and averaged; the whole configuration"
+    assert told in document(package, [], {})
+    plain = document(replace(package, card={**package.card, "mirror": False}), [], {})
+    assert "1 steps; the whole configuration" in plain
 
 
 def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -> None:
@@ -193,7 +201,7 @@ def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -
     Trainer(further).fit()
     after = export(further, tmp_path / "second")
     assert after.card["training"]["before"] == [{"name": "tiny", "step": 1}]
-    assert "1 steps, after those of tiny (1); the whole" in (after.folder / "README.md").read_text()
+    assert "1 steps, after those of tiny (1); the image" in (after.folder / "README.md").read_text()
     half = export(further.model_copy(update={"start_share": 0.5}), tmp_path / "half")
     assert "after those of tiny (1); 50% of the weights are those before" in (half.folder / "README.md").read_text()
     first, second, mean = (one.network().state_dict() for one in (package, after, half))

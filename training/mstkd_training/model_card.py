@@ -56,12 +56,13 @@ def document(
         if teacher != "none"
         else "Trained with random subsets of the sequences, without a teacher."
     )
+    looks = "; the image and its mirror image are looked at, and averaged" if package.mirror else ""
     parts = [
         f"# {package.name} {package.version}",
         f"**Intended use.** {package.intended_use}",
         f"**Licence.** {package.licence}",
         f"**Data.** {package.data}",
-        f"**Method.** {method} {_steps(package)}; the whole configuration is in model.json.",
+        f"**Method.** {method} {_steps(package)}{looks}; the whole configuration is in model.json.",
     ]
     if rows:
         parts += ["## Quality", _quality(rows, package), "## Known failures", _failures(rows, package)]

@@ -85,8 +85,8 @@ def _prediction(report: Mapping[str, Any]) -> str:
     return (
         "A convolutional network with a transformer bottleneck of the MST-KDNet family predicted the probabilities of "
         f"necrotic or non-enhancing core, oedema and enhancing tumour{where}{parts}, which were {looks}interpolated "
-        f"linearly to the native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) and "
-        f"thresholded as nested regions{f' at {values}' if values else ''}."
+        f"linearly to the native grid of {reference} ({times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}) "
+        f"and thresholded as nested regions{f' at {values}' if values else ''}."
     )
 
 
