@@ -101,7 +101,21 @@ def test_air_around_the_brain_changes_nothing_and_is_background(network: MSTKDNe
     background = found.probabilities[3].copy()
     background[inside[1:]] = 1
     np.testing.assert_allclose(background, 1, atol=1e-6)
-    assert found.tile == alone.tile == (16, 24, 16)
+    assert found.tile == alone.tile == found.box == alone.box == (16, 24, 16)
+    tiled = predict(network, around, ALL, CPU, Job(), tile=(16, 16, 16))
+    assert (tiled.box, tiled.tile) == ((16, 24, 16), (16, 16, 16))
+    np.testing.assert_array_equal(
+        tiled.logits[inside], predict(network, channels, ALL, CPU, Job(), (16, 16, 16)).logits
+    )
+
+
+def test_the_box_holds_what_any_sequence_shows(network: MSTKDNet) -> None:
+    channels = noise(16, 24, 16)
+    channels[:2, :8], channels[2:, 8:] = 0, 0
+    around = np.pad(channels, [(0, 0), (8, 8), (0, 0), (0, 0)])
+    found = predict(network, around, ALL, CPU, Job())
+    assert found.box == (16, 24, 16)
+    np.testing.assert_allclose(found.logits[:, 8:24], logits(network, channels), atol=1e-4)
 
 
 def test_an_image_of_air_alone_is_background(network: MSTKDNet) -> None:

@@ -60,6 +60,21 @@ def test_the_same_study_gives_the_same_result_twice(
     np.testing.assert_array_equal(again.labels, straight.labels)
 
 
+def test_the_network_sees_the_box_around_the_brain_and_the_report_says_so(straight: Result) -> None:
+    box, grid = straight.report["box"], straight.report["harmonising"]["working_grid"]["size"][::-1]
+    assert all(side <= whole for side, whole in zip(box, grid)) and box != grid
+    assert straight.report["tile"] == box
+
+
+def test_a_package_that_was_measured_with_the_air_around_the_head_says_so(
+    straight: Result, study: PhantomStudy, package: ModelPackage
+) -> None:
+    earlier = replace(package, card={key: value for key, value in package.card.items() if key != "box"})
+    found = run({"FLAIR": study.images["FLAIR"]}, earlier).report["findings"]
+    assert [text for text in found if "measured by an earlier version" in text]
+    assert not [text for text in straight.report["findings"] if "measured by an earlier version" in text]
+
+
 def test_the_package_decides_on_temperature_mirroring_and_tiles(
     study: PhantomStudy, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -337,11 +337,9 @@ def test_the_student_that_is_born_again_differs_from_its_teacher_in_having_one_a
     assert again.terms == taught.terms
 
 
-def test_the_student_of_two_differs_from_one_of_its_teachers_in_having_them_alone() -> None:
-    taught, plain, again = (
-        load(CONFIGS / f"{name}.yaml") for name in ("taught_by_two", "varied_lesions", "born_again")
-    )
-    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (plain.name, "many_lesions"))
+def test_the_student_of_two_differs_from_one_without_teachers_in_having_them_alone() -> None:
+    taught, plain, again = (load(CONFIGS / f"{name}.yaml") for name in ("taught_further", "further", "born_again"))
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (plain.start, "many_lesions"))
     same = {"name": plain.name, "teacher": plain.teacher, "terms": plain.terms}
     assert taught.model_copy(update=same) == plain
     assert taught.terms == again.terms
@@ -355,7 +353,14 @@ def test_the_network_is_told_which_sequences_are_there_but_in_the_released_formu
 
 def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
     going_on = {config.name: config for config in map(load, CONFIGS.glob("*.yaml")) if config.start}
-    assert set(going_on) == {"whole_grid", "more_lesions", "taught_lesions", "taught_logits"}
+    assert set(going_on) == {
+        "whole_grid",
+        "more_lesions",
+        "taught_lesions",
+        "taught_logits",
+        "further",
+        "taught_further",
+    }
     for config in going_on.values():
         start = load(CONFIGS / f"{config.start}.yaml")
         assert config.data.folds == start.data.folds[: len(config.data.folds)]

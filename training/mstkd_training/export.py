@@ -122,6 +122,7 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
         "temperatures": calibration.temperatures,
         "calibration": calibration.curves,
         "mirror": config.mirror,
+        "box": True,  # what is measured by this version has seen the brain's box alone
         "tile": config.tile and list(config.tile),
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
         "ask for the citations given; the code around them is Apache-2.0.",

@@ -41,7 +41,7 @@ def region_masks(network: MSTKDNet, logits: Tensor) -> Tensor:
 @torch.backends.cudnn.flags(benchmark=False, enabled=True)  # every study has its own size: no search for each of them
 def predict(network: MSTKDNet, study: Sample, subset: tuple[str, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """Logits (1, 4, z, y, x) and class indices (1, z, y, x) of the brain's box, padded to what the network takes."""
-    box = bounding_box(study.brain)
+    box = bounding_box(study.brain)  # of all sequences, for pictures to lie on one another; the engine's may be smaller
     labels = study.labels[box]
     pads = [(0, -side % network.multiple) for side in labels.shape]
     image = np.pad(study.image[(slice(None), *box)], [(0, 0), *pads])

@@ -102,6 +102,7 @@ def check(card: Mapping[str, Any], file: Path) -> None:
         "from 0 to 1 and rising",
     )
     need(isinstance(card.get("mirror", False), bool), "mirror", "true or false")
+    need(isinstance(card.get("box", False), bool), "box", "true or false")
     need(_tile(card.get("tile")), "tile", f"three whole numbers of voxels from {LEAST_TILE} to {LARGEST_TILE}, or null")
     need(
         _quality(card["quality"], regions, rows),

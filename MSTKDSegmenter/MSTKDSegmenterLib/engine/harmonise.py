@@ -20,7 +20,7 @@ from .similarity import Agreement
 from .study import Study
 
 MARGIN_MM = 6.0
-"""What the working grid has around the brain. Networks are not shown it, see inference.py; crops for training may be."""
+"""What the working grid has around the brain. Networks are not shown it (inference.py); crops for training may be."""
 
 _NOTED_COVERAGE = 0.95  # of the brain; a stack that misses more of it is mentioned
 

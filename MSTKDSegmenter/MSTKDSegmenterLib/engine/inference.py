@@ -175,7 +175,7 @@ def _logits(
     divisor = np.zeros(whole, dtype=np.float32)
     # cuDNN's fastest algorithms add up in another order each time; the flags are put back as they were
     exact = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with torch.inference_mode(), exact, _watched(network, job, len(where) * len(flips)):
+    with torch.inference_mode(), exact, _watched(network, job, len(where), len(flips)):
         for place in where:
             piece = torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *place)]))[None].to(device.name)
             for flip in flips:
@@ -197,21 +197,25 @@ def _probabilities(network: MSTKDNet, logits: np.ndarray, temperature: float) ->
 
 
 @contextmanager
-def _watched(network: MSTKDNet, job: Job, passes: int) -> Iterator[None]:
-    """Let each layer, once it has run, ask whether to go on and move the progress bar, for this many forward passes."""
+def _watched(network: MSTKDNet, job: Job, tiles: int, looks: int) -> Iterator[None]:
+    """Let each layer, once it has run, ask whether to go on and move the progress bar.
+
+    Args:
+        looks: forward passes for each tile.
+    """
     layers = [module for module in network.modules() if not any(module.children())]
     count, percent = 0, -1
 
     def after_layer(*_: object) -> None:
         nonlocal count, percent
         count += 1
-        fraction = min(1.0, count / (passes * len(layers)))
+        fraction = min(1.0, count / (tiles * looks * len(layers)))
         if int(100 * fraction) == percent:
             job.check()
             return
         percent = int(100 * fraction)
-        tile = min(passes, 1 + int(fraction * passes))
-        job.report("predict", fraction, f"part {tile} of {passes}" if passes > 1 else "")
+        tile = min(tiles, 1 + int(fraction * tiles))
+        job.report("predict", fraction, f"part {tile} of {tiles}" if tiles > 1 else "")
 
     handles = [layer.register_forward_hook(after_layer) for layer in layers]
     try:

@@ -75,6 +75,11 @@ class ModelPackage:
         return bool(self.card.get("mirror", False))
 
     @property
+    def box(self) -> bool:
+        """Whether the model was measured as it is used now, shown the box around the brain alone (see predict)."""
+        return bool(self.card.get("box", False))
+
+    @property
     def tile(self) -> tuple[int, int, int] | None:
         """(z, y, x) voxels of the overlapping tiles that the model looks at, as when it was measured; None: whole."""
         tile = self.card.get("tile")

@@ -48,6 +48,11 @@ def build_report(
             max(max(image.image.GetSpacing()) for image in study.images.values()),
             any(found["registered"] for found in record["registration"].values()),
         )
+    if quality and not package.box:
+        warnings.append(
+            f"{package.name} {package.version} was measured by an earlier version, which showed it the air around the "
+            "head too: expect another quality here, or export and measure the model again."
+        )
     return {
         "format": FORMAT,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),

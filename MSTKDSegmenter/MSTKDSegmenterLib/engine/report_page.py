@@ -154,6 +154,7 @@ def _computation(body: Element, report: Mapping[str, Any]) -> None:
         **_decision(model),
         "Device": report["device"]["reason"],
         "Working grid": f"{times(grid['size'])} voxels of {times(grid['spacing'], 'mm')}",
+        **({"Box around the brain": f"{times(report['box'][::-1])} voxels"} if "box" in report else {}),
         "Seen at once": f"{times(report['tile'][::-1])} voxels",
         "Time": f"{report['seconds']['total']:.1f} s",
         "Software": ", ".join(f"{name} {version}" for name, version in report["software"].items()),
