@@ -18,7 +18,7 @@ from mstkd_training.cache import Sample
 from mstkd_training.calibration import Calibration
 from mstkd_training.counts import BINS, TEMPERATURES, Counts, binned
 from mstkd_training.crossvalidation import calibration_of, crossvalidate, learnt, record_of
-from mstkd_training.ladder import by_heart, comparable, ladder
+from mstkd_training.ladder import by_heart, comparable, ladder, unlike
 from mstkd_training.networks import new_student, trained_student
 from mstkd_training.trainer import Trainer
 from mstkd_training.validation import predict
@@ -348,6 +348,16 @@ def test_recipes_are_compared_as_they_are_on_the_studies_that_all_have(folds) ->
     other = {**record, "rows": [{**row, "study": "another"} for row in record["rows"]]}
     with pytest.raises(ValueError, match="no study was measured by all of all, other: choose runs whose folds share"):
         comparable({"all": record, "other": other}, "other")
+
+
+def test_recipes_that_were_measured_in_different_ways_are_told_apart(folds) -> None:
+    _, record = folds
+    assert unlike({"all": record, "more": record}, "more") == []
+    before = {**record, "format": record["format"] - 1, "mirror": True}
+    assert unlike({"before": before, "all": record}, "all") == [
+        f"format is {before['format']} of before, {record['format']} of all",
+        "mirror is True of before, False of all",
+    ]
 
 
 def test_curves_that_do_not_help_patients_whom_they_were_not_fitted_on_are_left_out(

@@ -12,7 +12,7 @@ import sys
 from mstkd_training.command import configuration, parser, run, show
 from mstkd_training.crossvalidation import crossvalidate, learnt, read
 from mstkd_training.files import write_text
-from mstkd_training.ladder import by_heart, comparable, ladder
+from mstkd_training.ladder import by_heart, comparable, ladder, unlike
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -20,12 +20,8 @@ def main(arguments: argparse.Namespace) -> None:
     show(config)
     records = {name: read(config.runs / name) for name in arguments.against}
     records[config.name] = crossvalidate(config)
-    own = records[config.name]
-    for name, record in records.items():
-        for key in ("format", "mirror", "tile"):
-            if record.get(key) != own.get(key):
-                values = f"{key} is {record.get(key)} of {name}, {own.get(key)} of {config.name}"
-                print(f"warning: {values}: what differs between them is not the recipe alone", file=sys.stderr)
+    for difference in unlike(records, config.name):
+        print(f"warning: {difference}: what differs between them is not the recipe alone", file=sys.stderr)
     text = ladder(comparable(records, config.name))
     write_text(text, config.folder / "crossvalidation.md")
     print(text)

@@ -40,6 +40,17 @@ def comparable(records: Mapping[str, Mapping[str, Any]], newest: str) -> dict[st
     }
 
 
+def unlike(records: Mapping[str, Mapping[str, Any]], newest: str) -> list[str]:
+    """What others than the newest were measured otherwise: how the network was shown a study (format), mirror, tile."""
+    own = records[newest]
+    return [
+        f"{key} is {record.get(key)} of {name}, {own.get(key)} of {newest}"
+        for name, record in records.items()
+        for key in ("format", "mirror", "tile")
+        if record.get(key) != own.get(key)
+    ]
+
+
 def ladder(recipes: Mapping[str, Sequence[Row]]) -> str:
     """Name -> rows of a cross-validation, as Markdown: means with intervals, and differences to the first recipe.
 
