@@ -286,6 +286,9 @@ def test_progress_runs_from_layer_to_layer_and_ends_at_one(network: MSTKDNet) ->
     events.clear()
     predict(network, noise(16, 32, 16), ALL, CPU, Job(events.append), tile=(16, 16, 16))
     assert {event.message for event in events} == {"part 1 of 3", "part 2 of 3", "part 3 of 3"}
+    events.clear()
+    predict(network, noise(16, 16, 16), ALL, CPU, Job(events.append), mirror=True)  # two looks at one part
+    assert ({event.message for event in events}, events[-1].fraction) == ({""}, 1.0)
 
 
 @pytest.mark.parametrize("device", [CPU, ACCELERATOR], ids=lambda device: device.name)
