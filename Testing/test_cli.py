@@ -85,6 +85,7 @@ def test_a_study_gives_its_files_on_the_grid_of_its_reference(study: dict, tiny_
     out = tmp_path / "out"
     code, errors = run("segment", "--flair", study["flair"], "--t2", study["t2"], "-o", out, package=tiny_package)
     assert code == 0, errors
+    assert any(line.endswith("] predict") for line in errors.splitlines())  # a stage without a message has no colon
     assert sorted(p.name for p in out.iterdir()) == [
         "labels.nii.gz",
         "report.html",

@@ -359,7 +359,7 @@ def test_an_evaluation_with_other_metrics_is_not_compared(tmp_path: Path) -> Non
     record = json.loads(path.read_text())
     del record["format"]  # as the first version wrote it
     path.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match=rf"of format None, expected {FORMAT}: .* remove it and .* again"):
+    with pytest.raises(ValueError, match=rf"of format None, expected {FORMAT}: .* run .* again"):
         evaluate.read(settings.folder)
 
 

@@ -237,13 +237,18 @@ def test_the_quality_of_the_whole_run_is_that_of_its_folds(config: Config) -> No
     assert "| FLAIR+T2 | 6.2 | 1.2 | 10.0 |" in text
 
 
-def test_folds_measured_with_other_weights_say_nothing(config: Config, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize("changed", [{"sha256": "other"}, {"format": 2}])
+def test_folds_measured_with_other_weights_or_by_an_earlier_version_say_nothing(
+    config: Config, capsys: pytest.CaptureFixture, changed: dict[str, object]
+) -> None:
     measured(config)
     path = config.of_fold(1).folder / "evaluation.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "other"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changed}))
     assert evaluated_folds(config) is None
-    assert "measured on other weights" in capsys.readouterr().out
+    assert f"{path} is of other weights or an earlier version" in capsys.readouterr().out
     assert export(config, config.folder / "package").quality.table == {}
+    # the fold itself is exported, so that it can be measured again
+    assert export(config.of_fold(1), config.of_fold(1).folder / "again").quality.table == {}
 
 
 def test_a_card_without_measurements_says_so(config: Config) -> None:

@@ -271,7 +271,8 @@ def _files() -> tuple[str, ...]:
 
 
 def _show(event: Event) -> None:
-    print(f"[{100 * event.fraction:3.0f} %] {event.stage}: {event.message}", file=sys.stderr, flush=True)
+    told = f"{event.stage}: {event.message}" if event.message else event.stage
+    print(f"[{100 * event.fraction:3.0f} %] {told}", file=sys.stderr, flush=True)
 
 
 def _summarise(report: dict[str, Any], output: Path) -> None:

@@ -166,9 +166,6 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
     run of all patients is.
 
     The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
-
-    Raises:
-        ValueError: one was made with metrics of another version.
     """
     records, folds = [], [config.of_fold(number) for number in range(len(config.data.folds))]
     for fold in folds:
@@ -176,7 +173,7 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
         if not path.exists():
             print(f"{path} does not exist, so the package says nothing of its quality: run `python training/eval.py`")
             return None
-        record = evaluate.read(fold.folder)
+        record = evaluate.stored_in(path)
         package = packages.load(fold.folder / "package")
         differing = _otherwise(fold, package)
         if differing:
@@ -202,10 +199,10 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
 
 
 def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Path) -> bool:
-    """Whether an evaluation is of these weights, used as the package uses them; if not, that is printed."""
+    """Whether an evaluation is of these weights and this version, see evaluate.is_of; if not, that is printed."""
     same = evaluate.is_of(evaluation, package)
     if not same:
-        print(f"{path} was measured on other weights and is left out: run `python training/eval.py` again")
+        print(f"{path} is of other weights or an earlier version, so it is left out: run `python training/eval.py` again")
     return same
 
 

@@ -158,7 +158,9 @@ def use(package: ModelPackage) -> dict[str, Any]:
 
 
 def is_of(evaluation: dict[str, Any], package: ModelPackage) -> bool:
-    """Whether an evaluation's record is of these weights, used as the package uses them."""
+    """Whether an evaluation's record is of these weights, used as the package and this version use them."""
+    if evaluation.get("format") != FORMAT:
+        return False
     # those of before their use was noted have none
     return evaluation["sha256"] == package.sha256 and evaluation.get("use", use(package)) == use(package)
 
@@ -235,13 +237,18 @@ def read(folder: Path) -> dict[str, Any]:
             f"{path} does not exist: run {folder.name!r} has not been evaluated, "
             "run `python training/eval.py --config` with its configuration first"
         )
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = stored_in(path)
     if record.get("format") != FORMAT:
         raise ValueError(
             f"{path} is of format {record.get('format')}, expected {FORMAT}: answers or metrics are computed otherwise "
-            "now, remove it and run `python training/eval.py --config` with its configuration again"
+            "now, run `python training/eval.py --config` with its configuration again"
         )
     return record
+
+
+def stored_in(path: Path) -> dict[str, Any]:
+    """The record in a file, of whatever version, weights and use, see is_of."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rounded(value: float | None) -> float | None:

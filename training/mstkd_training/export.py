@@ -152,7 +152,7 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
     path = config.folder / evaluate.FILE
     if not path.exists():
         return None
-    evaluation = evaluate.read(config.folder)
+    evaluation = evaluate.stored_in(path)
     if not belongs(evaluation, package, path):
         return None
     return {**evaluation, "reliability": evaluate.reliability_in(evaluation, package)}
