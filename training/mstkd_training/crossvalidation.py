@@ -202,7 +202,7 @@ def belongs(evaluation: dict[str, Any], package: packages.ModelPackage, path: Pa
     """Whether an evaluation is of these weights and this version, see evaluate.is_of; if not, that is printed."""
     same = evaluate.is_of(evaluation, package)
     if not same:
-        print(f"{path} is of other weights or an earlier version, so it is left out: run `python training/eval.py` again")
+        print(f"{path} is of other weights or an earlier version and is left out: run `python training/eval.py` again")
     return same
 
 
