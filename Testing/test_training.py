@@ -337,12 +337,28 @@ def test_the_student_that_is_born_again_differs_from_its_teacher_in_having_one_a
     assert again.terms == taught.terms
 
 
-def test_the_student_of_two_differs_from_one_without_teachers_in_having_them_alone() -> None:
-    taught, plain, again = (load(CONFIGS / f"{name}.yaml") for name in ("taught_further", "further", "born_again"))
-    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (plain.start, "many_lesions"))
+@pytest.mark.parametrize(
+    ("name", "without", "teachers"),
+    [
+        ("taught_further", "further", ("varied_lesions", "many_lesions")),
+        ("taught_boxes", "whole_boxes", ("whole_boxes",)),
+    ],
+)
+def test_a_taught_student_differs_from_one_without_teachers_in_having_them_alone(
+    name: str, without: str, teachers: tuple[str, ...]
+) -> None:
+    taught, plain, again = (load(CONFIGS / f"{config}.yaml") for config in (name, without, "born_again"))
+    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", teachers)
     same = {"name": plain.name, "teacher": plain.teacher, "terms": plain.terms}
     assert taught.model_copy(update=same) == plain
     assert taught.terms == again.terms
+
+
+def test_what_ships_differs_from_going_on_with_the_middle_of_the_head_in_what_it_is_shown_alone() -> None:
+    boxes, middle = (load(CONFIGS / f"{name}.yaml") for name in ("whole_boxes", "further"))
+    shown = {"crop": boxes.augment.crop, "shift": boxes.augment.shift}
+    assert middle.model_copy(update={"name": boxes.name, "augment": middle.augment.model_copy(update=shown)}) == boxes
+    assert all(one > other for one, other in zip(boxes.augment.crop, middle.augment.crop, strict=True))
 
 
 @pytest.mark.parametrize("name", ["corrected", "without_gsme", "without_mstkd", "without_slkd", "teacher", "compact"])
@@ -360,6 +376,8 @@ def test_a_recipe_that_goes_on_from_another_has_its_folds() -> None:
         "taught_logits",
         "further",
         "taught_further",
+        "whole_boxes",
+        "taught_boxes",
     }
     for config in going_on.values():
         start = load(CONFIGS / f"{config.start}.yaml")

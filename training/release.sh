@@ -44,10 +44,14 @@ does prepare varied_lesions
 pair does train varied_lesions --fold 0 , does train varied_lesions
 pair does train varied_lesions --fold 1 , does train varied_lesions --fold 2
 
-# 4. temperatures, thresholds and curves of probabilities, each fold calibrated on the others; then as users get them
-does crossvalidate varied_lesions
-pair does eval varied_lesions --fold 0 , does eval varied_lesions --fold 1
-does eval varied_lesions --fold 2
+# 4. on for a while with the whole box of the brain, as inference shows it
+pair does train whole_boxes --fold 0 , does train whole_boxes
+pair does train whole_boxes --fold 1 , does train whole_boxes --fold 2
 
-# 5. the package carries what was measured; it goes into Resources/Models by hand, if it is better than what is there
-does export varied_lesions --output runs/varied_lesions/package
+# 5. temperatures, thresholds and curves of probabilities, each fold calibrated on the others; then as users get them
+does crossvalidate whole_boxes
+pair does eval whole_boxes --fold 0 , does eval whole_boxes --fold 1
+does eval whole_boxes --fold 2
+
+# 6. the package carries what was measured; it goes into Resources/Models by hand, if it is better than what is there
+does export whole_boxes --output runs/whole_boxes/package

@@ -116,7 +116,7 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
     card = {
         "kind": "tumour",
         "name": f"mstkd-{config.size}-{config.name}",
-        "version": "0.8.0",
+        "version": "0.9.0",
         "spacing_mm": config.data.spacing,
         "thresholds": {**dict.fromkeys(REGIONS, HALF), **calibration.thresholds},
         "temperatures": calibration.temperatures,
