@@ -226,6 +226,11 @@ def error_of_patients(counts: Counts, calibrations: dict[str, Calibration], regi
     return float(np.mean([reliability(one, calibrations, region, LEAST).error for one in apart(counts)]))
 
 
+def error_of_all(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
+    """The error of all voxels from LEAST on, of whichever patient."""
+    return reliability(counts, calibrations, region, LEAST).error
+
+
 def _curve_of(one: Reliability) -> dict[str, Any]:
     lists = {key: getattr(one, key).round(DIGITS).tolist() for key in ("voxels", "said", "true")}
     return {"error": round(one.error, DIGITS), **lists}

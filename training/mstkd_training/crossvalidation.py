@@ -21,6 +21,7 @@ from . import continuity, counts, evaluate, splits
 from .calibration import (
     SMALLEST_GAIN,
     Calibration,
+    error_of_all,
     error_of_patients,
     fit,
     halved,
@@ -42,7 +43,7 @@ FILE = "crossvalidation.json"
 FORMAT = 4
 """2: with curves in its calibrations. 3: reliability with temperatures alone, too. 4: of the brain's box alone."""
 SMALLEST_CORRECTION = 0.01
-"""Mean calibration error of single patients that curves must take away to be used."""
+"""Mean calibration error of single patients that curves must take away to be used, and that of all of them together."""
 
 
 def crossvalidate(config: Config) -> dict[str, Any]:
@@ -50,9 +51,9 @@ def crossvalidate(config: Config) -> dict[str, Any]:
 
     A study's calibration is fitted on the studies of the other folds, so that what is reported holds for new patients;
     what a package of all patients stores is fitted on all of them. Thresholds other than one half are taken only if
-    they gain SMALLEST_GAIN on studies that they were not fitted on, a region's curves only if they take away
-    SMALLEST_CORRECTION of the mean error of single patients, alike, and make it worse in no fold: each fold is a
-    training of its own, and so is what ships. The patients of a single fold calibrate each other.
+    they gain SMALLEST_GAIN on studies that they were not fitted on, a region's curves only if they take away, alike,
+    SMALLEST_CORRECTION of the mean error of single patients and of the error of all of them together. The patients of a
+    single fold calibrate each other.
 
     Raises:
         ValueError: the configuration has no folds, or a single one with less than two patients.
@@ -73,7 +74,7 @@ def crossvalidate(config: Config) -> dict[str, Any]:
     if _mean(found) <= _mean(_rows(parts, plain)) + SMALLEST_GAIN:
         of_all, fitted, found = halved(of_all), plain, _rows(parts, plain)
     own = {patient: one for part, one in zip(parts, fitted, strict=True) for patient in part.patients}
-    helped = [region for region in REGIONS if _curve_helps(of_folds, own, region)]
+    helped = [region for region in REGIONS if _curve_helps(everyone, own, region)]
     of_all, fitted = with_curves(of_all, helped), [with_curves(one, helped) for one in fitted]
     own = {patient: with_curves(one, helped) for patient, one in own.items()}
     record = {
@@ -239,13 +240,12 @@ def _mean(found: Sequence[Row]) -> float:
     return float(np.mean([row[f"{region}_dice"] for row in found for region in REGIONS]))
 
 
-def _curve_helps(folds: Sequence[Counts], own: dict[str, Calibration], region: str) -> bool:
+def _curve_helps(everyone: Counts, own: dict[str, Calibration], region: str) -> bool:
     plain = {patient: with_curves(one, ()) for patient, one in own.items()}
-
-    def taken_away(of: Counts) -> float:
-        return error_of_patients(of, plain, region) - error_of_patients(of, own, region)
-
-    return taken_away(counts.joined(folds)) > SMALLEST_CORRECTION and min(map(taken_away, folds)) >= 0
+    return all(
+        error(everyone, plain, region) - error(everyone, own, region) > SMALLEST_CORRECTION
+        for error in (error_of_patients, error_of_all)
+    )
 
 
 def _trained(fold: Config) -> Trained:
