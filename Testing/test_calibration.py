@@ -392,6 +392,13 @@ def test_curves_that_do_not_help_patients_whom_they_were_not_fitted_on_are_left_
         # the first one has most of the voxels: over all of them together the curves add to the error
         one.voxels[:] *= 20
         assert regions_with_curves(one, three) == []
+        # the other way round: over all together they take away from it, of three patients in four they add to it
+        big = counted(said, rng.random(20_000) < 0.3 * said)
+        many = counted(said, rng.random(20_000) < 0.8 * said, patients=3)
+        big.voxels[:] *= 20
+        assert calibration_gain(big, many) > 0.01
+        assert calibration_gain(many, big) < -0.01
+        assert regions_with_curves(big, many) == []
     finally:
         (config.folder / "crossvalidation.json").write_text(before)
 

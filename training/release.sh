@@ -44,7 +44,7 @@ does prepare varied_lesions
 pair does train varied_lesions --fold 0 , does train varied_lesions
 pair does train varied_lesions --fold 1 , does train varied_lesions --fold 2
 
-# 4. on for a while with the whole box of the brain, as inference shows it
+# 4. on for a while with about the whole box of the brain, as inference shows it
 pair does train whole_boxes --fold 0 , does train whole_boxes
 pair does train whole_boxes --fold 1 , does train whole_boxes --fold 2
 

@@ -43,7 +43,7 @@ FILE = "crossvalidation.json"
 FORMAT = 4
 """2: with curves in its calibrations. 3: reliability with temperatures alone, too. 4: of the brain's box alone."""
 SMALLEST_CORRECTION = 0.01
-"""Mean calibration error of single patients that curves must take away to be used, and that of all of them together."""
+"""What curves must take away to be used, of the mean error of single patients and of the error of all together."""
 
 
 def crossvalidate(config: Config) -> dict[str, Any]:
@@ -167,6 +167,9 @@ def evaluated_folds(config: Config) -> dict[str, Any] | None:
     run of all patients is.
 
     The reliability of a single fold is there too; that of several is crossvalidate's, where they calibrate each other.
+
+    Raises:
+        ValueError: the cross-validation is of an earlier format, or of other weights, patients or use.
     """
     records, folds = [], [config.of_fold(number) for number in range(len(config.data.folds))]
     for fold in folds:

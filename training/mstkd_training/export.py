@@ -126,7 +126,7 @@ def _write(config: Config, folder: Path, network: MSTKDNet, training: dict[str, 
         "tile": config.tile and list(config.tile),
         "licence": "Research use only. The weights were trained on BraTS data, whose organisers allow research use and "
         "ask for the citations given; the code around them is Apache-2.0.",
-        "data": _data(config),
+        "data": " ".join(_data(config)),
         "intended_use": f"Research on {DATA[config.data.layout][1]}. Not a medical device, not for diagnosis or "
         "treatment.",
         "citation": list(CITATION),
@@ -158,8 +158,8 @@ def _measured(config: Config, package: packages.ModelPackage) -> dict[str, Any] 
     return {**evaluation, "reliability": evaluate.reliability_in(evaluation, package)}
 
 
-def _data(config: Config) -> str:
-    """What the weights have seen, as the splits say."""
+def _data(config: Config) -> list[str]:
+    """What the weights have seen, as the splits say, in sentences; of runs before this one what differs from it."""
     data, parts = config.data, splits.read(config)
     parts_of = []
     if parts.training:
@@ -171,16 +171,18 @@ def _data(config: Config) -> str:
     if data.synthetic:
         parts_of.append("synthetic studies")
     sentence = ", ".join(parts_of)
-    words = [f"{sentence[0].upper()}{sentence[1:]}."]
-    if config.init is not None:
-        words.append(f"Started from {config.init.name}: {packages.load(config.init).data}")
-    if config.start is not None:
-        words.append(f"Went on from {config.start}: {_data(earlier(config.start, config))}")
+    seen_here = f"{sentence[0].upper()}{sentence[1:]}."
+    before_it, kept = [], []
     if parts.validation:
-        words.append(f"Weights chosen on: {', '.join(parts.validation)}.")
+        kept.append(f"Weights chosen on: {', '.join(parts.validation)}.")
     if parts.test:
-        words.append(f"Kept out of training: {', '.join(parts.test)}.")
-    return " ".join(words)
+        kept.append(f"Kept out of training: {', '.join(parts.test)}.")
+    if config.init is not None:
+        before_it.append(f'Started from {config.init.name}, whose card says: "{packages.load(config.init).data}"')
+    if config.start is not None:
+        theirs = [one for one in _data(earlier(config.start, config)) if one not in (seen_here, *kept)]
+        before_it += [f"Went on from {config.start}.", *theirs]
+    return [seen_here, *before_it, *kept]
 
 
 def _measured_by(config: Config) -> str:
