@@ -202,7 +202,8 @@ def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -
     after = export(further, tmp_path / "second")
     assert after.card["training"]["before"] == [{"name": "tiny", "step": 1}]
     # both have the same patients, so they are told once
-    assert after.data == f"{package.data} Went on from tiny."
+    seen = package.data.split(". ")[0].rstrip(".")
+    assert after.data == f"{seen}. Went on from tiny."
     assert "1 steps, after those of tiny (1); the image" in (after.folder / "README.md").read_text()
     half = export(further.model_copy(update={"start_share": 0.5}), tmp_path / "half")
     assert "after those of tiny (1); 50% of the weights are those before" in (half.folder / "README.md").read_text()
