@@ -221,14 +221,14 @@ def honesty(counts: Counts, calibrations: dict[str, Calibration]) -> dict[str, A
     }  # fmt: skip
 
 
-def error_of_patients(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
-    """Mean of the errors of each patient alone, of voxels from LEAST on."""
-    return float(np.mean([reliability(one, calibrations, region, LEAST).error for one in apart(counts)]))
-
-
 def error_of_all(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
     """The error of all voxels from LEAST on, of whichever patient."""
     return reliability(counts, calibrations, region, LEAST).error
+
+
+def error_of_patients(counts: Counts, calibrations: dict[str, Calibration], region: str) -> float:
+    """Mean of the errors of each patient alone."""
+    return float(np.mean([error_of_all(one, calibrations, region) for one in apart(counts)]))
 
 
 def _curve_of(one: Reliability) -> dict[str, Any]:
