@@ -61,7 +61,7 @@ def trained(settings: dict, name: str, processes: int, **optim: int) -> dict:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TENSORBOARD_NO_TF": "1"}
     command = [sys.executable, *launcher, str(TRAIN), "--config", str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr
     return checkpoint.load(Path(settings["runs"]) / name / "checkpoint.pt")
 
 

@@ -4,7 +4,6 @@ Ctrl-C or SIGTERM writes a checkpoint and ends with the exit code 75 (under torc
 """
 
 import argparse
-import sys
 
 from mstkd_training.command import STOPPED, configuration, parser, run, show
 from mstkd_training.trainer import Trainer
@@ -15,9 +14,9 @@ def main(arguments: argparse.Namespace) -> None:
     show(config)
     trainer = Trainer(config)
     trainer.resume()
+    finished = trainer.fit()
     # of several processes the one that writes the checkpoint: torchrun ends the others once one has failed
-    if not trainer.fit() and trainer.world.first:
-        sys.exit(STOPPED)
+    trainer.world.leave(0 if finished or not trainer.world.first else STOPPED)
 
 
 if __name__ == "__main__":
