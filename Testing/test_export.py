@@ -76,7 +76,10 @@ def test_the_card_says_which_weights_of_which_code_they_are(config: Config, tmp_
     checkpoint(config, step=9)
     card = export(config, tmp_path / "package").card["training"]
     assert (card["step"], card["steps"], card["checkpoint"]) == (9, config.optim.steps, "last")
-    assert card["commit"] == provenance(config.data.cache)["commit"]
+    made = provenance(config.data.cache)
+    assert card["commit"] == made["commit"]
+    assert card["versions"] == {"python": made["python"], **made["packages"]}
+    assert card["versions"]["torch"] == torch.__version__
     assert Config.model_validate(card["configuration"]) == config
 
 

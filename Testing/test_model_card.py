@@ -18,6 +18,7 @@ from mstkd_training.crossvalidation import calibration_of, crossvalidate, evalua
 from mstkd_training.export import before, export, renew
 from mstkd_training.model_card import document
 from mstkd_training.networks import new_student
+from mstkd_training.provenance import provenance
 from mstkd_training.rows import FORMAT
 from mstkd_training.tables import table
 from mstkd_training.trainer import Trainer
@@ -56,6 +57,7 @@ def rows_of(patient: str, dice: float) -> list[dict]:
         row = {"study": patient, "patient": patient, "subset": name, "refused": None}
         for region in REGIONS:
             row |= {f"{region}_dice": dice, f"{region}_true_ml": 10.0, f"{region}_found_ml": 15.0}
+            row[f"{region}_lesions_false"] = 2 * dice
         rows.append(row)
     return rows
 
@@ -174,7 +176,7 @@ def test_a_fold_that_went_on_from_other_weights_is_named(config: Config, tmp_pat
     crossvalidate(run)
     measured(run)
     assert export(run, tmp_path / "further_on").data.endswith(
-        "by weights that have not learnt from them. Fold 1 went on from mstkd-compact-other (2)."
+        "by weights that have not learnt from them. Fold 1 went on from mstkd-compact-other (2 steps of one sample)."
     )
 
 
@@ -188,10 +190,10 @@ def test_a_card_tells_how_many_samples_a_step_had(config: Config) -> None:
 
 def test_a_card_tells_whether_the_mirrored_image_is_looked_at(config: Config) -> None:
     package = export(config, config.folder / "package")
-    told = "1 steps; the image and its mirror image are looked at, and averaged; the whole configuration"
+    told = "1 steps of one sample; the image and its mirror image are looked at, and averaged; the whole configuration"
     assert told in document(package, [], {})
     plain = document(replace(package, card={**package.card, "mirror": False}), [], {})
-    assert "1 steps; the whole configuration" in plain
+    assert "1 steps of one sample; the whole configuration" in plain
 
 
 def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -> None:
@@ -200,19 +202,23 @@ def test_a_card_tells_the_whole_chain_of_steps(config: Config, tmp_path: Path) -
     tiny_run.divide(further)
     Trainer(further).fit()
     after = export(further, tmp_path / "second")
-    assert after.card["training"]["before"] == [{"name": "tiny", "step": 1}]
+    commit = provenance(config.data.cache)["commit"]
+    first = {"name": "tiny", "step": 1, "samples_per_step": 1, "seed": config.seed, "commit": commit}
+    assert after.card["training"]["before"] == [first]
     # both have the same patients, so they are told once
     seen = package.data.split(". ")[0].rstrip(".")
     assert after.data == f"{seen}. Went on from tiny."
-    assert "1 steps, after those of tiny (1); the image" in (after.folder / "README.md").read_text()
+    told = (after.folder / "README.md").read_text()
+    assert "1 steps of one sample, after those of tiny (1 steps of one sample); the image" in told
     half = export(further.model_copy(update={"start_share": 0.5}), tmp_path / "half")
-    assert "after those of tiny (1); 50% of the weights are those before" in (half.folder / "README.md").read_text()
-    first, second, mean = (one.network().state_dict() for one in (package, after, half))
-    for name, value in mean.items():
-        np.testing.assert_allclose(value.float(), (first[name].float() + second[name].float()) / 2, atol=2e-3)
-    assert any(not np.array_equal(first[name], second[name]) for name in first)
+    told = (half.folder / "README.md").read_text()
+    assert "after those of tiny (1 steps of one sample); 50% of the weights are those before" in told
+    states = [one.network().state_dict() for one in (package, after, half)]
+    for one, other, mean in zip(*(state.values() for state in states), strict=True):
+        np.testing.assert_allclose(mean.float(), (one.float() + other.float()) / 2, atol=2e-3)
+    assert any(not np.array_equal(states[0][name], states[1][name]) for name in states[0])
     third = config.model_copy(update={"name": "third", "init": after.folder})
-    assert before(third) == [{"name": "tiny", "step": 1}, {"name": after.name, "step": 1}]
+    assert before(third) == [first, {**first, "name": after.name}]
     assert package.card["training"]["before"] == []
 
 
@@ -235,7 +241,11 @@ def test_the_quality_of_the_whole_run_is_that_of_its_folds(config: Config) -> No
     assert (package.folder / "reliability.png").read_bytes().startswith(b"\x89PNG")
     text = (package.folder / "README.md").read_text()
     assert "| FLAIR+T2 | 0.700 [0.60, 0.80] |" in text
-    assert "* WT: a 0.60, b 0.60, " in text
+    assert "* WT: a 0.60 (10.0 ml), b 0.60 (10.0 ml), " in text
+    assert ", from FLAIR a 0.60 (10.0 ml)\n" in text
+    assert "in a study: WT 1.4, TC 1.4, ET 1.4." in text
+    assert "All studies have some, 10.0 ml at least: nothing is known of tumours without." in text
+    assert "other diseases, artefacts, resection cavities" in text
     # 15 ml found, 10 ml true: with a Dice of 0.6 they share 7.5 ml, with 0.8 they share 10 ml
     assert "| FLAIR+T2 | 6.2 | 1.2 | 10.0 |" in text
 
@@ -257,7 +267,7 @@ def test_folds_measured_with_other_weights_or_by_an_earlier_version_say_nothing(
 def test_a_card_without_measurements_says_so(config: Config) -> None:
     text = document(export(config, config.folder / "package"), [], {})
     assert "Not measured." in text
-    assert "Trained with random subsets of the sequences, without a teacher. 1 steps" in text
+    assert "Trained with random subsets of the sequences, without a teacher. 1 steps of one sample" in text
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from mstkd_training.config import Config, load
+from mstkd_training.model_card import document
 from MSTKDSegmenterLib.engine import package
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a bash script")
@@ -117,6 +118,8 @@ def test_what_ships_is_what_the_chain_ends_with_and_carries_what_was_measured_of
         for region, dice in regions.items():
             found = [row[f"{region}_dice"] for row in rows if row["subset"] == subset]
             assert dice == pytest.approx(sum(found) / 14, abs=1e-3)
+    shipped_card = (package.default_folder() / "README.md").read_text(encoding="utf-8")
+    assert shipped_card == document(package.load(package.default_folder()), rows, record["reliability"], True)
 
 
 def shipped() -> Config:

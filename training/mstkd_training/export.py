@@ -17,7 +17,7 @@ from .config import Config
 from .continuity import as_trained, differing_runs, read, splits_hash, told
 from .crossvalidation import belongs, calibration_of, evaluated_folds, record_of
 from .identity import identities
-from .networks import earlier, trained_student
+from .networks import Trained, earlier, trained_student
 from .seen import chosen_on, seen
 
 CITATION = (
@@ -72,9 +72,10 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
     training = {
         "step": trained.step,
         "steps": config.optim.steps,
-        "samples_per_step": config.optim.batch * config.optim.accumulate * trained.processes,
+        "samples_per_step": samples_per_step(config, trained),
         "checkpoint": trained.checkpoint,
-        "commit": trained.commit,
+        "commit": trained.provenance["commit"],
+        "versions": {"python": trained.provenance["python"], **trained.provenance["packages"]},
         "before": before(config),
         "start_share": config.start_share,
         "seen": seen(config),
@@ -193,21 +194,40 @@ def _measured_by(config: Config) -> str:
     if len(folds) == 1:
         return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
     words = f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
-    its_own = before(config)
+    its_own = model_card.chain(before(config))
     for number in range(len(folds)):
-        start = packages.load(config.of_fold(number).folder / "package").card["training"]["before"]
+        start = model_card.chain(packages.load(config.of_fold(number).folder / "package").card["training"]["before"])
         if start != its_own:
-            words += f" Fold {number} went on from {model_card.chain(start)}."
+            words += f" Fold {number} went on from {start}."
     return words
 
 
 def before(config: Config) -> list[dict[str, Any]]:
-    """What the weights were before this run, from the first on: names and steps."""
+    """What the weights were before this run, from the first on: names, steps, samples of a step, seeds and commits."""
     if config.init is not None:
         package = packages.load(config.init)
         training = package.card["training"]
-        return [*training.get("before", []), {"name": package.name, "step": training["step"]}]
+        one = {
+            "name": package.name,
+            "step": training["step"],
+            "samples_per_step": training.get("samples_per_step"),  # not in those of before it was noted
+            "seed": training["configuration"]["seed"],
+            "commit": training["commit"],
+        }
+        return [*training.get("before", []), one]
     if config.start is not None:
         other = earlier(config.start, config)
-        return [*before(other), {"name": other.name, "step": trained_student(other).step}]
+        trained = trained_student(other)
+        one = {
+            "name": other.name,
+            "step": trained.step,
+            "samples_per_step": samples_per_step(other, trained),
+            "seed": other.seed,
+            "commit": trained.provenance["commit"],
+        }
+        return [*before(other), one]
     return []
+
+
+def samples_per_step(config: Config, trained: Trained) -> int:
+    return config.optim.batch * config.optim.accumulate * trained.processes

@@ -83,17 +83,22 @@ def _whose(runs: str | Sequence[str]) -> str:
 
 def chain(before: Sequence[Mapping[str, Any]]) -> str:
     """What weights were before a run, with their steps, as `training.before` of a package has it."""
-    return ", ".join(f"{one['name']} ({one['step']})" for one in before)
+    return ", ".join(f"{one['name']} ({_counted(one['step'], one.get('samples_per_step'))})" for one in before)
 
 
 def _steps(package: ModelPackage) -> str:
     training = package.card["training"]
     before = training.get("before", [])
-    samples = training.get("samples_per_step", 1)
-    told = f"{training['step']} steps" + (f" of {samples} samples" if samples > 1 else "")
+    told = _counted(training["step"], training.get("samples_per_step"))
     told += f", after those of {chain(before)}" if before else ""
     share = training.get("start_share")
     return f"{told}; {share:.0%} of the weights are those before these steps" if share else told
+
+
+def _counted(steps: int, samples: int | None) -> str:
+    """Packages of before samples were noted have None."""
+    of = {None: "", 1: " of one sample"}.get(samples, f" of {samples} samples")
+    return f"{steps} steps{of}"
 
 
 def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossvalidated: bool) -> list[str]:
@@ -113,7 +118,8 @@ def _calibration(package: ModelPackage, reliability: Mapping[str, Any], crossval
         "How often a voxel belonged to a region that was said to do so with probability p, over all subsets and "
         f"studies ({whom}). Counted are voxels to which the network, with its temperature, gives {LEAST:g} or more. "
         f"Expected calibration error: {_numbers(calibrated, 3)}; the same voxels without the curves: "
-        f"{_numbers(tempered, 3)}; as the network itself says, counted by that: {_numbers(as_said, 3)}. That is of all "
+        f"{_numbers(tempered, 3)}; as the network says without its temperature, counted by that: "
+        f"{_numbers(as_said, 3)}. That is of all "
         "patients together."
         f" Of one alone it is, on average (and at worst), {', '.join(alone)}.",
         "![Reliability curves](reliability.png)",
@@ -133,12 +139,15 @@ def _curves(package: ModelPackage) -> list[str]:
         )
         return "; ".join(of_regions)
 
+    says, others = "the network says", "the network's own"
+    if package.card.get("temperatures"):
+        says, others = "the network says with its temperature, one for each subset,", "those with the temperature"
     return [
         f"The probabilities of {' and '.join(curves)} that are written are calibrated: rising curves in model.json "
-        "lead from what the network says to how often that was true. Regions begin where the network says their "
-        f"threshold; one half is calibrated {told(lambda curve: calibrated_number(HALF, curve))}. No voxel gets more "
-        f"than {told(lambda curve: curve[-1][1])}."
-        + "".join(f" Those of {region} are the network's own." for region in REGIONS if region not in curves)
+        f"lead from what {says} to how often that was true. Regions begin where it says their threshold; one half is "
+        f"calibrated {told(lambda curve: calibrated_number(HALF, curve))}. No voxel gets more than "
+        f"{told(lambda curve: curve[-1][1])}."
+        + "".join(f" Those of {region} are {others}." for region in REGIONS if region not in curves)
     ]
 
 
@@ -166,22 +175,37 @@ def _quality(rows: Sequence[Row], package: ModelPackage) -> str:
 
 def _failures(rows: Sequence[Row], package: ModelPackage) -> str:
     full = of(rows, NAMES[-1])
-    lines = ["Lowest Dice with all four sequences:", ""]
+    lines = ["Lowest Dice with all four sequences, and in all subsets; in brackets the true volume:", ""]
     for region in REGIONS:
         worst = sorted(full, key=lambda row: row[f"{region}_dice"])[:FAILURES]
-        told = ", ".join(f"{row['study']} {row[f'{region}_dice']:.2f}" for row in worst)
-        lines.append(f"* {region}: {told}")
+        told = [_failure(row, region) for row in worst]
+        lowest = min(rows, key=lambda row: row[f"{region}_dice"])
+        told.append(f"from {lowest['subset']} {_failure(lowest, region)}")
+        lines.append(f"* {region}: {', '.join(told)}")
+    false = {region: mean(row[f"{region}_lesions_false"] for row in rows) for region in REGIONS}
+    treated = package.card["training"]["configuration"]["data"]["layout"] == "brats2024"
+    unknown = "tumours before treatment" if treated else "resection cavities and whatever else treatment leaves"
     lines += [
         "",
+        f"Parts beside the tumour that are none, mean of all subsets, in a study: {_numbers(false, 1)}.",
+        "",
         "What its data do not hold is outside of what it knows, and it gives no warning there: children, metastases,",
-        f"other diseases, artefacts. It computes on a grid of {package.spacing:g} mm, from which thin rims suffer.",
+        f"other diseases, artefacts, {unknown}. It computes on a grid of",
+        f"{package.spacing:g} mm, from which thin rims suffer.",
     ]
     return "\n".join(lines)
 
 
+def _failure(row: Row, region: str) -> str:
+    return f"{row['study']} {row[f'{region}_dice']:.2f} ({row[f'{region}_true_ml']:.1f} ml)"
+
+
 def _false(rows: Sequence[Row]) -> str:
+    least = min(row["ET_true_ml"] for row in rows)
+    without = f" All studies have some, {least:.1f} ml at least: nothing is known of tumours without." if least else ""
     lines = [
-        "Volume called enhancing tumour where there is none, and the true volume missed, mean of the studies in ml.",
+        "Volume called enhancing tumour outside of the true one, at its border too, and the true volume missed, mean",
+        f"of the studies in ml.{without}",
         "",
         "| subset | false ET | missed ET | true ET |",
         "|---|---|---|---|",

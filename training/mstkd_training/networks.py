@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from MSTKDSegmenterLib.engine.network import SIZES, MSTKDNet, NetworkConfig, build
@@ -106,7 +106,7 @@ class Trained:
     """A run's averaged student in evaluation mode, and where in the run it is from.
 
     checkpoint: "best" on validation, or "last" where nothing was validated. step: its own. reached: the run's last one.
-    processes: how many trained it. commit: of the code that wrote it, if that was known. splits: as
+    processes: how many trained it. provenance: of the code and packages that wrote it. splits: as
     continuity.splits_hash, if it was noted.
     """
 
@@ -115,7 +115,7 @@ class Trained:
     step: int
     reached: int
     processes: int
-    commit: str | None
+    provenance: dict[str, Any]
     splits: str | None
 
 
@@ -153,7 +153,7 @@ def trained_student(config: Config) -> Trained:
         state["step"],
         newest["step"],
         len(state["random"]),
-        state["provenance"]["commit"],
+        state["provenance"],
         state.get("splits"),
     )
 
