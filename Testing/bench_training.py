@@ -11,18 +11,17 @@ import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import bench
+import presets
 import torch
 from mstkd_training import backend
-from mstkd_training.config import Config, load
+from mstkd_training.config import Config
 from mstkd_training.distillation import StepResult
 from mstkd_training.distributed import join
 from mstkd_training.learner import Learner
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
-CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 PRESETS = ("official", "corrected")
 SIZE = "compact"
 CROP = (64, 80, 64)  # z, y, x
@@ -32,7 +31,7 @@ THREADS = 2
 def configuration(preset: str, options: argparse.Namespace) -> Config:
     overrides = [f"size={options.size}", f"optim.bf16={options.bf16}".lower(), f"optim.threads={THREADS}"]
     overrides.append(f"augment.crop={list(options.crop)}")
-    return load(CONFIGS / f"{preset}.yaml", overrides)
+    return presets.preset(preset, overrides)
 
 
 def step(preset: str, options: argparse.Namespace) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,12 +9,11 @@ pytest.importorskip("monai", reason="training needs the extra packages: pip inst
 
 from mstkd_training import donors
 from mstkd_training.cache import Sample
-from mstkd_training.config import Config, load
+from mstkd_training.config import Config
 from mstkd_training.data import TrainingSet
 from mstkd_training.donors import BRIGHTNESS, CONTRAST, SIZES, mirrored, scaled, varied
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
-CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 BACKGROUND = CLASSES.index("background")
 SPACING = 2.0
 
@@ -142,25 +139,3 @@ def test_each_paste_of_the_one_lesion_there_is_is_another() -> None:
     plain, changed = samples(0.0), samples(1.0)
     assert all(np.array_equal(one, plain[0]) for one in plain)
     assert len({one.tobytes() for one in changed}) > 3  # of eight voxels' sides there are not many sizes
-
-
-def test_the_recipe_with_varied_lesions_differs_in_them_in_healed_heads_and_in_how_long_it_learns() -> None:
-    base, recipe = (load(CONFIGS / f"{name}.yaml") for name in ("many_lesions", "varied_lesions"))
-    augment = base.augment.model_copy(update={"varied": 0.75, "healed": 0.5})
-    same = {"name": recipe.name, "augment": augment, "optim": recipe.optim}
-    same |= {"checkpoint_every": recipe.checkpoint_every, "mirror": True}  # which only inference uses
-    assert base.model_copy(update=same) == recipe
-    assert recipe.optim.batch * recipe.optim.steps == 16000
-
-
-def test_the_short_recipes_differ_in_what_they_are_to_tell_apart_alone() -> None:
-    long, short, taught = (
-        load(CONFIGS / f"{name}.yaml") for name in ("varied_lesions", "varied_short", "taught_short")
-    )
-    assert short.augment == long.augment
-    many = load(CONFIGS / "many_lesions.yaml")
-    assert many.model_copy(update={"name": short.name, "augment": long.augment}) == short
-    same = {"name": short.name, "teacher": short.teacher, "terms": short.terms}
-    assert taught.model_copy(update=same) == short
-    assert (taught.teacher.kind, taught.teacher.run) == ("frozen", (long.name,))
-    assert taught.terms == load(CONFIGS / "born_again.yaml").terms

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 pytest.importorskip("monai", reason="training needs the extra packages: pip install .[training]")
 
 from mstkd_training.cache import Sample
-from mstkd_training.config import Config, load
+from mstkd_training.config import Config
 from mstkd_training.data import TrainingSet
 from mstkd_training.healing import healed
 from MSTKDSegmenterLib.engine.regions import CLASSES
 
-CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 BACKGROUND = CLASSES.index("background")
 TUMOUR = 50.0
 
@@ -89,10 +86,3 @@ def test_as_many_heads_come_without_their_tumour_as_are_asked_for() -> None:
         items = TrainingSet([ill], [], config, 1)
         without = sum(bool((items[k]["labels"] == BACKGROUND).all()) for k in range(40))
         assert low <= without <= high
-
-
-def test_the_recipe_with_healed_heads_differs_in_them_alone() -> None:
-    plain, recipe = (load(CONFIGS / f"{name}.yaml") for name in ("many_lesions", "healed_heads"))
-    augment = recipe.augment.model_copy(update={"healed": plain.augment.healed})
-    assert recipe.model_copy(update={"name": plain.name, "augment": augment}) == plain
-    assert (plain.augment.healed, recipe.augment.healed) == (0, 0.5)

@@ -26,10 +26,11 @@ from mstkd_training.trainer import Trainer
 from mstkd_training.validation import schedule, validate
 from MSTKDSegmenterLib.engine.network import NetworkConfig, build
 from MSTKDSegmenterLib.engine.sequences import SUBSETS
+from presets import preset
 from tiny_run import NETWORK, configuration, fit_and_stop, sample
 
 TRAINING = Path(__file__).resolve().parents[1] / "training"
-TRAIN, CONFIGS = TRAINING / "train.py", TRAINING / "configs"
+TRAIN = TRAINING / "train.py"
 ALONE = World(0, 1, torch.device("cpu"))
 
 
@@ -241,9 +242,9 @@ def test_two_runs_teach_together(settings: dict) -> None:
 
 def test_a_teacher_of_four_sequences_is_trained_by_its_preset_and_then_teaches(settings: dict) -> None:
     # what makes it a teacher comes from the preset, all that makes it small from here
-    preset = load(CONFIGS / "teacher.yaml").model_dump(mode="json")
+    teacher = preset("teacher").model_dump(mode="json")
     small = {**settings, "optim": {**settings["optim"], "steps": 1}}
-    first = configuration({**small, **{key: preset[key] for key in ("name", "teacher", "subsets", "validation")}})
+    first = configuration({**small, **{key: teacher[key] for key in ("name", "teacher", "subsets", "validation")}})
     trainer = Trainer(first)
     before = {name: value.clone() for name, value in trainer.learner.average.state_dict().items()}
     trainer.fit()

@@ -1,7 +1,7 @@
-"""Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/rung_distilled.yaml`.
+"""Measure the trained folds of a run: `python training/crossvalidate.py --config training/configs/whole_boxes.yaml`.
 
 Calibrates it (temperatures, thresholds, curves of probabilities), and writes its table, crossvalidation.md, below those
-of other runs that were measured so before: `--against rung_dropout`. With runs of other patients it is compared, not
+of other runs that were measured so before: `--against varied_lesions`. With runs of other patients it is compared, not
 calibrated, on those that they share. `--learnt` measures the folds on those whom they have learnt from, too: the
 difference is what they know by heart.
 """
