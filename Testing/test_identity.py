@@ -64,6 +64,31 @@ def test_patches_of_a_tested_patient_are_left_out_without_being_asked_to(tmp_pat
     assert [patch.patient for patch in patches.read(config)] == ["BraTS20_Training_001"]
 
 
+def test_nothing_is_learnt_from_those_who_are_omitted_and_the_others_test_as_before(tmp_path: Path) -> None:
+    everyone = [TWICE, *(f"p{number}" for number in range(8))]
+    plain = configuration(tmp_path, test_share=0.3)
+    fewer = configuration(tmp_path, "fewer", test_share=0.3, omitted=[TWICE, "p0", "p1"], patches=True, splits="fewer")
+    made, before = prepared(fewer, *everyone), splits.make(everyone, plain)
+    for number, patient in enumerate((OLD, "BraTS20_Training_001")):
+        patch_of(patient, fewer, number)
+    parts = splits.read(made)
+    assert (parts.test, parts.validation) == (before.test, before.validation)
+    assert set(parts.training) == set(before.training) - {TWICE, "p0", "p1"}
+    assert parts.patients == tuple(sorted(everyone))
+    assert [patch.patient for patch in patches.read(fewer)] == ["BraTS20_Training_001"]
+    assert seen(fewer) == sorted([*parts.training, "BraTS20_Training_001"])
+    with pytest.raises(ValueError, match=r"data\.omitted names q, who is not among"):
+        splits.make(everyone, configuration(tmp_path, omitted=["q"]))
+
+
+def test_who_is_omitted_tests_all_the_same_in_the_fold_that_holds_them_out(tmp_path: Path) -> None:
+    data = {"test_share": 0, "validation_share": 0, "folds": [["a", "b"], ["c", "d"]], "omitted": ["a", "c"]}
+    config = configuration(tmp_path, **data)
+    first, second = (splits.make("abcd", config.of_fold(number)) for number in (0, 1))
+    assert (first.test, first.training, first.omitted) == (("a", "b"), ("d",), ("c",))
+    assert (second.test, second.training, second.omitted) == (("c", "d"), ("b",), ("a",))
+
+
 def test_the_editions_from_2021_on_number_the_same_people_alike(tmp_path: Path) -> None:
     data = configuration(tmp_path).data
     assert identity.identities(["BraTS2021_00005", "BraTS-GLI-00005", "BraTS-GLI-00006"], data) == {

@@ -96,6 +96,14 @@ def test_recipes_are_compared_with_one_that_differs_in_what_is_compared_and_in_s
     assert (plain.data.synthetic, synthetic.data.synthetic) == (0, 0.25)
 
 
+def test_with_half_of_the_patients_a_recipe_differs_in_them_alone() -> None:
+    plain, half = preset("rung_dropout"), preset("rung_half")
+    data = plain.data.model_copy(update={"omitted": half.data.omitted, "splits": half.data.splits})
+    assert plain.model_copy(update={"name": half.name, "data": data}) == half
+    for fold in half.data.folds:
+        assert set(fold) & set(half.data.omitted) == {sorted(fold)[1], sorted(fold)[3]}
+
+
 def test_of_the_distilled_recipes_one_compares_logits_alone_and_one_has_a_teacher_that_does_not_follow() -> None:
     taught, logits, frozen = (preset(f"rung_{name}") for name in ("distilled", "logits", "frozen"))
     gone = set(taught.terms.weights(0)) - set(logits.terms.weights(0))

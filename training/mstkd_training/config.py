@@ -48,6 +48,7 @@ class DataConfig(Section):
     # Patients of the test set. Empty: the splits that prepare.py writes say so (share of patients, by seed).
     held_out: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()  # nothing is learnt from these, though they may test in a fold: for learning curves
     test_share: float = Field(0.2, ge=0, lt=1)
     validation_share: float = Field(0.1, ge=0, lt=1)
     split_seed: int = 0  # not the training's: runs of several seeds share their splits

@@ -21,7 +21,7 @@ LOCAL = (*FREE, "data.cache")
 """Keys that are the reader's own where a run is measured or exported, maybe on another machine."""
 WEIGHTS = (
     "size", "network", "formulas", "data.spacing", "data.layout", "data.held_out", "data.folds", "data.validation",
-    "data.test_share", "data.validation_share", "data.split_seed", "data.aliases",
+    "data.omitted", "data.test_share", "data.validation_share", "data.split_seed", "data.aliases",
 )  # fmt: skip
 """Keys that say what a run's weights are, and whom they may be tested on."""
 FILE = "config.json"

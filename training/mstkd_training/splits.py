@@ -14,7 +14,7 @@ from .identity import all_names, identity
 
 
 class Splits(BaseModel):
-    """Patients by part, each sorted; no patient is in two."""
+    """Patients by part, each sorted; no patient is in two. The omitted neither train, validate nor test."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,10 +22,11 @@ class Splits(BaseModel):
     test: tuple[str, ...]
     validation: tuple[str, ...]
     training: tuple[str, ...]
+    omitted: tuple[str, ...] = ()
 
     @property
     def patients(self) -> tuple[str, ...]:
-        return tuple(sorted((*self.test, *self.validation, *self.training)))
+        return tuple(sorted((*self.test, *self.validation, *self.training, *self.omitted)))
 
 
 def make(patients: Iterable[str], config: Config) -> Splits:
@@ -33,7 +34,8 @@ def make(patients: Iterable[str], config: Config) -> Splits:
 
     `data.held_out` and `data.validation` are taken as they are; they may be all where only synthetic studies train.
     Without `held_out`, shares of the patients are drawn by `data.split_seed`; with it, validation stays empty unless it
-    is given too. Several names of one patient, see identity.names, stay together.
+    is given too. Of the others `data.omitted` are left out. Several names of one patient, see identity.names, stay
+    together.
 
     Raises:
         ValueError: a name that is not a patient, one in both lists, or nobody left to train with.
@@ -48,13 +50,22 @@ def make(patients: Iterable[str], config: Config) -> Splits:
         drawn = partition_dataset(people, [*shares, 1 - sum(shares)], shuffle=True, seed=data.split_seed)
         test, chosen = (sorted(name for person in part for name in person) for part in drawn[:2])
         validation = validation or chosen
-    training = [patient for patient in everyone if patient not in {*test, *validation}]
+    others = [patient for patient in everyone if patient not in {*test, *validation}]
+    omitted = [patient for patient in others if patient in all_names(data.omitted, data)]
+    training = [patient for patient in others if patient not in omitted]
     if not training and data.synthetic < 1:
         raise ValueError(
             f"nobody is left to train with: {len(everyone)} patients, {len(test)} to test and {len(validation)} to "
-            "validate; lower data.test_share and data.validation_share, or shorten data.held_out and data.validation"
+            f"validate, {len(omitted)} omitted; lower data.test_share and data.validation_share, or shorten "
+            "data.held_out, data.validation and data.omitted"
         )
-    return Splits(seed=data.split_seed, test=tuple(test), validation=tuple(validation), training=tuple(training))
+    return Splits(
+        seed=data.split_seed,
+        test=tuple(test),
+        validation=tuple(validation),
+        training=tuple(training),
+        omitted=tuple(omitted),
+    )
 
 
 def path(config: Config) -> Path:
@@ -93,7 +104,7 @@ def agree(patients: Iterable[str], config: Config) -> Splits:
     found = Splits.model_validate_json(path(config).read_bytes())
     differences = [
         f"{part}: {_difference(getattr(found, part), getattr(wanted, part))}"
-        for part in ("test", "validation", "training")
+        for part in ("test", "validation", "training", "omitted")
         if getattr(found, part) != getattr(wanted, part)
     ]
     if differences:
@@ -118,9 +129,9 @@ def training_patients(config: Config) -> tuple[str, ...]:
 
 
 def kept_apart(config: Config) -> set[str]:
-    """Every name of the patients that test or validate: nothing of theirs is to be trained with."""
+    """Every name of the patients that test, validate or are omitted: nothing of theirs is to be trained with."""
     parts = read(config)
-    return all_names((*parts.test, *parts.validation), config.data)
+    return all_names((*parts.test, *parts.validation, *parts.omitted), config.data)
 
 
 def _people(patients: list[str], config: Config) -> list[tuple[str, ...]]:
@@ -133,7 +144,7 @@ def _people(patients: list[str], config: Config) -> list[tuple[str, ...]]:
 
 def _check_names(config: Config, everyone: list[str]) -> None:
     data = config.data
-    for key, names in (("held_out", data.held_out), ("validation", data.validation)):
+    for key, names in (("held_out", data.held_out), ("validation", data.validation), ("omitted", data.omitted)):
         unknown = sorted(set(names) - set(everyone))
         if unknown:
             raise ValueError(
