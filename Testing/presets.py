@@ -11,5 +11,11 @@ CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
-    (path,) = CONFIGS.rglob(f"{name}.yaml")
-    return load(path, overrides)
+    """
+    Raises:
+        ValueError: there is no such preset.
+    """
+    paths = {path.stem: path for path in CONFIGS.rglob("*.yaml")}
+    if name not in paths:
+        raise ValueError(f"preset {name!r}: expected one of {', '.join(sorted(paths))}")
+    return load(paths[name], overrides)

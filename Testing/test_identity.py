@@ -139,12 +139,13 @@ def test_a_frozen_teacher_must_not_know_whom_its_student_is_tested_on(tmp_path: 
     prepared(teacher, "a", "b", "c", "d")
     patch_of(OLD, teacher)
     write(teacher, step=0)
-    for held_out, validation, met in (
-        ([TWICE], ["c"], f"test: {OLD}"),
-        (["c"], [], "test: c"),  # the teacher's weights were chosen on this patient
-        (["b"], ["a"], "validation: a"),
+    for held_out, validation, omitted, met in (
+        ([TWICE], ["c"], [], f"test: {OLD}"),
+        (["c"], [], [], "test: c"),  # the teacher's weights were chosen on this patient
+        (["b"], ["a"], [], "validation: a"),
+        (["b"], ["c"], ["d"], "omitted: d"),
     ):
-        student = frozen(tmp_path, cache=tmp_path / met, held_out=held_out, validation=validation)
+        student = frozen(tmp_path, cache=tmp_path / met, held_out=held_out, validation=validation, omitted=omitted)
         prepared(student, *everyone)
         with pytest.raises(ValueError, match=rf"run 'teacher' knows patients whom this run keeps apart \({met}\)"):
             check_run("teacher", student)

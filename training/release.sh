@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes what ships from the data, step by step: bash training/release.sh [overrides such as data.source=DIR]
 # Every step goes on where it was interrupted (Ctrl-C); what is finished is not done again. Many hours on two CPU cores;
-# for step 3 a GPU is wanted (optim.workers=3), or patience, and optim.bf16=false where the cores have no bfloat16.
+# for step 3 a GPU is wanted (optim.workers=3), or patience. Where the cores have no bfloat16: optim.bf16=false, slower.
 # Step 1 is skipped as long as training/weights/dropout is there, which earlier code made: see training/README.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,8 +10,8 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 overrides=("$@")
 paired=
 
-does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration of a run; the user's overrides win
-  set -- "$python" "training/$1.py" --config "training/configs/$2.yaml" "${@:3}" "${overrides[@]}"
+does() {  # does SCRIPT RUN [options]: one of the scripts with the configuration of a run
+  set -- "$python" "training/$1.py" --config "training/configs/$2.yaml" "${overrides[@]}" "${@:3}"
   if [ -n "$paired" ]; then exec "$@"; fi  # in the place of its shell, so that it gets the signals itself
   "$@" & wait $!  # not in front: bash hears no signal until that is done
 }
@@ -36,8 +36,8 @@ if [ ! -e training/weights/dropout/weights.safetensors ]; then
   does export dropout --fold 0 --output training/weights/dropout
 fi
 
-# 2. the same without the patients of the other two folds, for the measurement alone; in bfloat16, as what was measured
-pair does train dropout --fold 1 optim.bf16=true , does train dropout --fold 2 optim.bf16=true
+# 2. the same without the patients of the other two folds, for the measurement alone
+pair does train dropout --fold 1 , does train dropout --fold 2
 for fold in 1 2; do does export dropout --fold $fold --output runs/dropout/fold$fold/package; done
 
 # 3. many lesions in every brain, each time others: in three folds, to be measured, and with everybody, to ship

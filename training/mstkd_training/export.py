@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -178,6 +179,8 @@ def _data(config: Config) -> list[str]:
         kept.append(f"Weights chosen on: {', '.join(parts.validation)}.")
     if parts.test:
         kept.append(f"Kept out of training: {', '.join(parts.test)}.")
+    if parts.omitted:
+        kept.append(f"Omitted from training: {', '.join(parts.omitted)}.")
     if config.init is not None:
         before_it.append(f'Started from {config.init.name}, whose card says: "{packages.load(config.init).data}"')
     if config.start is not None:
@@ -194,12 +197,17 @@ def _measured_by(config: Config) -> str:
     if len(folds) == 1:
         return f" Measured on {', '.join(folds[0])}, by weights of the same recipe without them."
     words = f" Measured in {len(folds)} folds, each patient by weights that have not learnt from them."
-    its_own = model_card.chain(before(config))
+    its_own = _steps(before(config))
     for number in range(len(folds)):
-        start = model_card.chain(packages.load(config.of_fold(number).folder / "package").card["training"]["before"])
-        if start != its_own:
-            words += f" Fold {number} went on from {start}."
+        start = packages.load(config.of_fold(number).folder / "package").card["training"]["before"]
+        if _steps(start) != its_own:
+            words += f" Fold {number} went on from {model_card.chain(start)}."
     return words
+
+
+def _steps(chain: Sequence[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """What tells one start from another: folds may come from other commits, and packages differ in what they note."""
+    return [(one["name"], one["step"]) for one in chain]
 
 
 def before(config: Config) -> list[dict[str, Any]]:

@@ -139,15 +139,15 @@ def _curves(package: ModelPackage) -> list[str]:
         )
         return "; ".join(of_regions)
 
-    says, others = "the network says", "the network's own"
+    says, others = "the network says", "are as the network says them"
     if package.card.get("temperatures"):
-        says, others = "the network says with its temperature, one for each subset,", "those with the temperature"
+        says, others = "the network says with its temperature, one for each subset,", "have the temperature alone"
     return [
         f"The probabilities of {' and '.join(curves)} that are written are calibrated: rising curves in model.json "
         f"lead from what {says} to how often that was true. Regions begin where it says their threshold; one half is "
         f"calibrated {told(lambda curve: calibrated_number(HALF, curve))}. No voxel gets more than "
         f"{told(lambda curve: curve[-1][1])}."
-        + "".join(f" Those of {region} are {others}." for region in REGIONS if region not in curves)
+        + "".join(f" Those of {region} {others}." for region in REGIONS if region not in curves)
     ]
 
 
@@ -175,13 +175,16 @@ def _quality(rows: Sequence[Row], package: ModelPackage) -> str:
 
 def _failures(rows: Sequence[Row], package: ModelPackage) -> str:
     full = of(rows, NAMES[-1])
-    lines = ["Lowest Dice with all four sequences, and in all subsets; in brackets the true volume:", ""]
+    lines = ["Lowest Dice with all four sequences, and the true volume; then the lowest of all subsets, and of which studies:", ""]
     for region in REGIONS:
         worst = sorted(full, key=lambda row: row[f"{region}_dice"])[:FAILURES]
-        told = [_failure(row, region) for row in worst]
-        lowest = min(rows, key=lambda row: row[f"{region}_dice"])
-        told.append(f"from {lowest['subset']} {_failure(lowest, region)}")
-        lines.append(f"* {region}: {', '.join(told)}")
+        told = ", ".join(
+            f"{row['study']} {row[f'{region}_dice']:.2f} ({row[f'{region}_true_ml']:.1f} ml)" for row in worst
+        )
+        lowest = min(f"{row[f'{region}_dice']:.2f}" for row in rows)
+        as_low = [row["study"] for row in rows if f"{row[f'{region}_dice']:.2f}" == lowest]
+        studies = ", ".join(dict.fromkeys(as_low))
+        lines.append(f"* {region}: {told}; {lowest} in {len(as_low)} of {len(rows)} ({studies})")
     false = {region: mean(row[f"{region}_lesions_false"] for row in rows) for region in REGIONS}
     treated = package.card["training"]["configuration"]["data"]["layout"] == "brats2024"
     unknown = "tumours before treatment" if treated else "resection cavities and whatever else treatment leaves"
@@ -194,10 +197,6 @@ def _failures(rows: Sequence[Row], package: ModelPackage) -> str:
         f"{package.spacing:g} mm, from which thin rims suffer.",
     ]
     return "\n".join(lines)
-
-
-def _failure(row: Row, region: str) -> str:
-    return f"{row['study']} {row[f'{region}_dice']:.2f} ({row[f'{region}_true_ml']:.1f} ml)"
 
 
 def _false(rows: Sequence[Row]) -> str:

@@ -49,7 +49,7 @@ def prepare(data: DataConfig) -> None:
 
 
 def read(config: Config) -> list[cache.Sample]:
-    """The patches of all patients but those that test or validate, under whatever name.
+    """The patches of all patients but those that test, validate or are omitted, under whatever name.
 
     Raises:
         FileNotFoundError: none are prepared.

@@ -64,7 +64,8 @@ def prepare(config: Config) -> None:
         splits.write(splits.agree(patients, fold), fold)
     print(
         f"{data.cache}: {len(cases)} studies of {len(made.patients)} patients; {len(made.training)} to train with, "
-        f"{len(made.validation)} to validate with, {len(made.test)} to test with; {len(problems)} cases left out"
+        f"{len(made.validation)} to validate with, {len(made.test)} to test with, {len(made.omitted)} omitted; "
+        f"{len(problems)} cases left out"
     )
 
 

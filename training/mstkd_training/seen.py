@@ -38,7 +38,7 @@ def chosen_on(config: Config) -> list[str]:
 
 
 def check_run(name: str, config: Config) -> None:
-    """Refuse to build on a run that has learnt from patients of this run's validation or test.
+    """Refuse to build on a run that has learnt from patients of this run's validation or test, or from omitted ones.
 
     Patients who have chosen the other's weights may choose the student's, but not test it.
 
@@ -50,7 +50,7 @@ def check_run(name: str, config: Config) -> None:
 
 
 def check_package(package: ModelPackage, config: Config) -> None:
-    """Refuse to start from weights that have learnt from patients of this run's validation or test; as check_run.
+    """Refuse to start from weights that have learnt from patients whom this run keeps apart; as check_run.
 
     Raises:
         ValueError: they have, or the package does not say from whom; the patients are named.
@@ -66,12 +66,13 @@ def _check(who: str, told: dict[str, set[str]], config: Config) -> None:
     known = {
         "test": identities(parts.test, config.data) & (told["seen"] | told["chosen_on"]),
         "validation": identities(parts.validation, config.data) & told["seen"],
+        "omitted": identities(parts.omitted, config.data) & told["seen"],
     }
     met = [f"{part}: {', '.join(sorted(names))}" for part, names in known.items() if names]
     if met:
         raise ValueError(
             f"{who} knows patients whom this run keeps apart ({'; '.join(met)}): the student's scores would be too "
-            "good. Train it with this run's splits, or choose others in data.held_out and data.validation"
+            "good. Train it with this run's splits, or choose others in data.held_out, data.validation and data.omitted"
         )
 
 

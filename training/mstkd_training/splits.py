@@ -73,7 +73,8 @@ def path(config: Config) -> Path:
 
 
 def write(splits: Splits, config: Config) -> None:
-    write_text(splits.model_dump_json(indent=2) + "\n", path(config))
+    # none omitted: as it was written before there were such, so that earlier versions can read it
+    write_text(splits.model_dump_json(indent=2, exclude_defaults=True) + "\n", path(config))
 
 
 def read(config: Config) -> Splits:
