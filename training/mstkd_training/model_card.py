@@ -175,7 +175,7 @@ def _quality(rows: Sequence[Row], package: ModelPackage) -> str:
 
 def _failures(rows: Sequence[Row], package: ModelPackage) -> str:
     full = of(rows, NAMES[-1])
-    lines = ["Lowest Dice with all four sequences, and the true volume; then the lowest of all subsets, and of which studies:", ""]
+    lines = ["Lowest Dice with all four sequences, and the true volume; then the lowest of all subsets and whose:", ""]
     for region in REGIONS:
         worst = sorted(full, key=lambda row: row[f"{region}_dice"])[:FAILURES]
         told = ", ".join(
