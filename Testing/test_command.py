@@ -45,7 +45,8 @@ def test_a_configuration_that_is_not_there_is_one_line_on_stderr(
     assert call(monkeypatch, script, "--config", tmp_path / "no.yaml", *more) == 2
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
-    assert "no.yaml" in told.err
+    assert "no configuration at " in told.err
+    assert "no.yaml: expected a YAML file" in told.err
 
 
 def test_what_is_wrong_with_a_configuration_is_one_line_too(

@@ -340,6 +340,10 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no configuration at {path}: expected a YAML file, such as those of training/configs and its experiments"
+        ) from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
