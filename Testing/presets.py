@@ -11,7 +11,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
-    """
+    """A preset, with overrides as load takes them.
+
     Raises:
         ValueError: there is no such preset.
     """

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import SimpleITK as sitk
-from MSTKDSegmenterLib.engine.harmonise import harmonise, to_reference
+from MSTKDSegmenterLib.engine.harmonise import to_reference
 from MSTKDSegmenterLib.engine.regions import CLASSES, REGIONS, masks, region_probabilities
-from MSTKDSegmenterLib.engine.study import study_from_files
 
 from .calibration import HALF
 from .cases import Case
-from .class_map import class_map
 from .config import DataConfig
 from .evaluate import true_masks
 from .metrics import dice
-from .prepare import MULTIPLE
+from .prepare import on_working_grid
 from .rows import Row
 from .statistics import estimate_rows
 
@@ -35,8 +32,7 @@ def ceiling(cases: Iterable[Case], data: DataConfig) -> list[Row]:
     """
     rows: list[Row] = []
     for case in cases:
-        harmonised = harmonise(study_from_files(case.images), data.spacing, MULTIPLE)
-        learnt = class_map(sitk.ReadImage(str(case.labels)), harmonised.grid, data.convention)
+        harmonised, learnt = on_working_grid(case, data)
         certain = (learnt == np.arange(len(CLASSES))[:, None, None, None]).astype(np.float32)
         back = to_reference(region_probabilities(certain), harmonised)
         found = masks(back, dict.fromkeys(REGIONS, HALF))

@@ -71,11 +71,9 @@ def export(config: Config, folder: Path, unfinished: bool = False) -> packages.M
             raise ValueError(f"{so_far}: start `python training/train.py` again, it goes on; or ask with --unfinished")
         print(f"warning: {so_far}; this package is not what it will be in the end", file=sys.stderr)
     training = {
-        "step": trained.step,
+        **_reached(config, trained),
         "steps": config.optim.steps,
-        "samples_per_step": samples_per_step(config, trained),
         "checkpoint": trained.checkpoint,
-        "commit": trained.provenance["commit"],
         "versions": {"python": trained.provenance["python"], **trained.provenance["packages"]},
         "before": before(config),
         "start_share": config.start_share,
@@ -215,27 +213,21 @@ def before(config: Config) -> list[dict[str, Any]]:
     if config.init is not None:
         package = packages.load(config.init)
         training = package.card["training"]
-        one = {
-            "name": package.name,
-            "step": training["step"],
-            "samples_per_step": training.get("samples_per_step"),  # not in those of before it was noted
-            "seed": training["configuration"]["seed"],
-            "commit": training["commit"],
-        }
+        # packages of before something was noted say nothing of it
+        reached = {key: training.get(key) for key in ("step", "samples_per_step", "commit")}
+        one = {"name": package.name, "seed": training["configuration"]["seed"], **reached}
         return [*training.get("before", []), one]
     if config.start is not None:
         other = earlier(config.start, config)
-        trained = trained_student(other)
-        one = {
-            "name": other.name,
-            "step": trained.step,
-            "samples_per_step": samples_per_step(other, trained),
-            "seed": other.seed,
-            "commit": trained.provenance["commit"],
-        }
+        one = {"name": other.name, "seed": other.seed, **_reached(other, trained_student(other))}
         return [*before(other), one]
     return []
 
 
-def samples_per_step(config: Config, trained: Trained) -> int:
-    return config.optim.batch * config.optim.accumulate * trained.processes
+def _reached(config: Config, trained: Trained) -> dict[str, Any]:
+    """How far a run has come, and by which code."""
+    return {
+        "step": trained.step,
+        "samples_per_step": config.optim.batch * config.optim.accumulate * trained.processes,
+        "commit": trained.provenance["commit"],
+    }

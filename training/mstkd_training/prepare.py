@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from MSTKDSegmenterLib.engine.errors import UnusableInput
-from MSTKDSegmenterLib.engine.harmonise import harmonise
+from MSTKDSegmenterLib.engine.harmonise import Harmonised, harmonise
 from MSTKDSegmenterLib.engine.study import study_from_files
 from tqdm import tqdm
 
@@ -80,11 +80,16 @@ def read_study(case: Case, data: DataConfig) -> cache.Sample:
     Raises:
         UnusableInput: the engine finds no brain, or the sequences are not of one head.
     """
-    harmonised = harmonise(study_from_files(case.images), data.spacing, MULTIPLE)
-    labels = class_map(sitk.ReadImage(str(case.labels)), harmonised.grid, data.convention)
+    harmonised, labels = on_working_grid(case, data)
     return cache.Sample(
         case.patient, harmonised.channels.astype(np.float16), harmonised.brain, labels, np.array(harmonised.grid.origin)
     )
+
+
+def on_working_grid(case: Case, data: DataConfig) -> tuple[Harmonised, np.ndarray]:
+    """A case as the engine brings it to the working grid, and its classes, uint8 (z, y, x). Raises as read_study."""
+    harmonised = harmonise(study_from_files(case.images), data.spacing, MULTIPLE)
+    return harmonised, class_map(sitk.ReadImage(str(case.labels)), harmonised.grid, data.convention)
 
 
 def _examined(cases: Sequence[Case], problems: Problems, data: DataConfig, each: Each) -> dict[str, Facts]:

@@ -43,16 +43,17 @@ def make(patients: Iterable[str], config: Config) -> Splits:
     data = config.data
     everyone = sorted(set(patients))
     _check_names(config, everyone)
-    test, validation = (sorted(all_names(given, data) & set(everyone)) for given in (data.held_out, data.validation))
+    test, validation, left_out = (
+        sorted(all_names(given, data) & set(everyone)) for given in (data.held_out, data.validation, data.omitted)
+    )
     if not test:
         people = _people([patient for patient in everyone if patient not in validation], config)
         shares = [data.test_share, 0.0 if validation else data.validation_share]
         drawn = partition_dataset(people, [*shares, 1 - sum(shares)], shuffle=True, seed=data.split_seed)
         test, chosen = (sorted(name for person in part for name in person) for part in drawn[:2])
         validation = validation or chosen
-    others = [patient for patient in everyone if patient not in {*test, *validation}]
-    omitted = [patient for patient in others if patient in all_names(data.omitted, data)]
-    training = [patient for patient in others if patient not in omitted]
+    omitted = [patient for patient in left_out if patient not in {*test, *validation}]
+    training = [patient for patient in everyone if patient not in {*test, *validation, *omitted}]
     if not training and data.synthetic < 1:
         raise ValueError(
             f"nobody is left to train with: {len(everyone)} patients, {len(test)} to test and {len(validation)} to "
